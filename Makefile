@@ -1,0 +1,60 @@
+# The whole developer interface. Needs Python 3.11 or 3.12 and make; everything else is fetched, checked against locked hashes.
+
+PYTHONS := python3 python3.12 python3.11
+BIN := .venv/bin
+UV := $(BIN)/uv --native-tls --quiet
+COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
+# What `make demo` adds to `klinestream up`, for example: make demo ARGS="--exchange binance"
+ARGS ?= --symbols 50
+
+.PHONY: help install demo test check bench soak lock clean
+.DELETE_ON_ERROR:
+
+help: ## Show this.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+
+install: .venv/run ## Only set up: environment, klinestream, jars.
+
+demo: .venv/run ## Run the whole pipeline here, with a chart at http://localhost:8084/chart.
+	@exec $(BIN)/klinestream up $(ARGS)
+
+test: .venv/dev ## Run every test, on a real broker, a real Flink cluster and a real browser.
+	@scripts/browser.sh
+	$(BIN)/python -m pytest $(TESTS)
+
+check: .venv/dev ## Lint, types, import rules, and known vulnerabilities of what is locked.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --no-incremental
+	$(BIN)/lint-imports
+	scripts/audit.sh
+
+bench: .venv/dev ## Measure throughput, latency, memory and start-up; results go to bench/results.
+	$(BIN)/python -m bench $(ARGS_BENCH)
+
+soak: .venv/dev ## Let the whole pipeline run for long, with faults, and check what came out.
+	$(BIN)/python -m bench.soak $(ARGS_SOAK)
+
+lock: .venv/dev ## Make the lock files anew; UPGRADE=--upgrade takes the newest versions.
+	$(COMPILE) requirements-bootstrap.in -o requirements-bootstrap.lock
+	$(COMPILE) -c requirements-bootstrap.lock requirements-bootstrap.in pyproject.toml -o requirements.lock
+	$(COMPILE) -c requirements.lock requirements-bootstrap.in pyproject.toml --extra fast --group dev -o requirements-dev.lock
+	$(BIN)/jgo --resolver python --timeout 60 --quiet lock
+
+clean: ## Remove the environment, the local stack's state and all caches.
+	rm -rf .venv .klinestream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/uv: requirements-bootstrap.lock
+	@scripts/bootstrap.sh $(PYTHONS)
+	@touch $@
+
+.venv/run: .venv/bin/uv requirements.lock pyproject.toml jgo.lock.toml
+	@rm -f .venv/dev
+	@scripts/install.sh requirements.lock
+	@touch $@
+
+.venv/dev: .venv/bin/uv requirements-dev.lock pyproject.toml jgo.lock.toml
+	@scripts/install.sh requirements-dev.lock
+	@touch .venv/run $@
