@@ -1,0 +1,143 @@
+"""Every event's fields, defined once: wire name, kind, and what it means.
+
+The codec, the SQL, database schemas and docs/topics.md are made from these classes or checked against them. A price
+is an integer of 1e-8, the exchange's own eight decimals, and so is a volume (as one Python int; in arrays a volume is
+two int64, since a day's volume of a cheap coin passes what one holds). Times are milliseconds since 1970, UTC.
+"""
+
+import enum
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+SECOND_MS = 1000
+KLINE_INTERVAL = "1s"
+# In base64, with its record around it, this stays below the 1 MiB that a broker takes; a kline's frame has 400 bytes.
+RAW_BYTES_MOST = 512 * 1024
+
+
+class Kind(enum.StrEnum):
+    """How a field looks on the wire."""
+
+    TEXT = "text"
+    TIME_MS = "integer, ms since 1970 UTC"
+    PRICE = "decimal string, 8 decimals"
+    VOLUME = "decimal string with 8 decimals, any size"
+    COUNT = "integer"
+    TRADE_ID = "integer, -1 where no trade fell in the second, null where unknown"
+    NUMBER = "number"
+    FLAG = "true or false"
+    BASE64 = "base64 of raw bytes"
+
+
+def wire(name: str, kind: Kind, meaning: str, *, nullable: bool = False, default: Any = ...) -> Any:
+    """A dataclass field with its name on the wire, its kind and its meaning."""
+    metadata = {"wire": name, "kind": kind, "meaning": meaning, "nullable": nullable}
+    return field(metadata=metadata) if default is ... else field(metadata=metadata, default=default)
+
+
+class Origin(enum.StrEnum):
+    """Where a kline came from."""
+
+    LIVE = "live"
+    DERIVED = "derived"
+    REST = "rest"
+
+
+@dataclass(frozen=True, slots=True)
+class Kline:
+    """One closed 1 s kline of one symbol, with the exchange's own names on the wire."""
+
+    symbol: str = wire("s", Kind.TEXT, "symbol, upper case")
+    open_time_ms: int = wire("t", Kind.TIME_MS, "open time, a whole second")
+    close_time_ms: int = wire("T", Kind.TIME_MS, "close time: open time + 999; the record's timestamp and event time")
+    open: int = wire("o", Kind.PRICE, "first price")
+    high: int = wire("h", Kind.PRICE, "greatest price")
+    low: int = wire("l", Kind.PRICE, "least price")
+    close: int = wire("c", Kind.PRICE, "last price; without trades the close before")
+    base_volume: int = wire("v", Kind.VOLUME, "volume in base units")
+    quote_volume: int = wire("q", Kind.VOLUME, "volume in quote units")
+    taker_base_volume: int = wire("V", Kind.VOLUME, "base volume where the buyer was the taker")
+    taker_quote_volume: int = wire("Q", Kind.VOLUME, "quote volume where the buyer was the taker")
+    trades: int = wire("n", Kind.COUNT, "number of trades")
+    first_trade_id: int | None = wire("f", Kind.TRADE_ID, "id of its first trade", nullable=True)
+    last_trade_id_within: int | None = wire("L", Kind.TRADE_ID, "id of its last trade", nullable=True)
+    last_trade_id: int | None = wire(
+        "last_trade_id", Kind.TRADE_ID, "id of the newest trade up to its close, through quiet seconds too", nullable=True
+    )
+    origin: Origin = wire("origin", Kind.TEXT, "live, derived (a proved quiet second) or rest")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One complete sliding window of one symbol: the klines whose close time lies in [start, end)."""
+
+    symbol: str = wire("symbol", Kind.TEXT, "symbol, upper case")
+    start_ms: int = wire("window_start", Kind.TIME_MS, "start, inclusive")
+    end_ms: int = wire("window_end", Kind.TIME_MS, "end, exclusive; the record's timestamp is one less")
+    close: float = wire("close", Kind.NUMBER, "close of its newest kline: the price at its end")
+    average_price: float = wire("average_price", Kind.NUMBER, "mean of the closes")
+    low: float = wire("low", Kind.NUMBER, "least low")
+    high: float = wire("high", Kind.NUMBER, "greatest high")
+    volume: float = wire("volume", Kind.NUMBER, "sum of base volume")
+    points: int = wire("points", Kind.COUNT, "how many klines it holds; fewer than usual at the start of a run")
+    rsi: float | None = wire("rsi", Kind.NUMBER, "Wilder's RSI of the averages; null before its seed", nullable=True)
+    rsi_ready: bool = wire("rsi_ready", Kind.FLAG, "true once the RSI has converged (150 steps for period 14)")
+    since_ms: int = wire("since", Kind.TIME_MS, "open time of the first kline of the contiguous run it was computed from")
+    revision: int = wire("revision", Kind.COUNT, "0, or higher where a repair replaced the value", default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Something that could not be used, with all that is needed to find and replay it."""
+
+    reason: str = wire("reason", Kind.TEXT, "why, short and stable")
+    source: str = wire("source", Kind.TEXT, "the topic or feed it came from")
+    partition: int | None = wire("partition", Kind.COUNT, "partition of that topic", nullable=True)
+    offset: int | None = wire("offset", Kind.COUNT, "offset in that partition", nullable=True)
+    found_ms: int = wire("found", Kind.TIME_MS, "when it was found")
+    raw: bytes = wire("raw", Kind.BASE64, "its bytes as they came; of very long ones the first 512 KiB, then the reason says so")
+
+    @classmethod
+    def of(
+        cls, reason: str, source: str, raw: bytes, found_ms: int, *, partition: int | None = None, offset: int | None = None
+    ) -> "DeadLetter":
+        """A letter that a topic takes, however long the raw bytes are."""
+        if len(raw) > RAW_BYTES_MOST:
+            reason = f"{reason} (the first {RAW_BYTES_MOST} of {len(raw)} bytes)"
+        return cls(reason, source, partition, offset, found_ms, raw[:RAW_BYTES_MOST])
+
+
+class LateReason(enum.StrEnum):
+    """Why a kline could not join the series."""
+
+    CONFLICT = "conflict"
+    STALE = "stale"
+
+
+@dataclass(frozen=True, slots=True)
+class LateKline:
+    """A kline for a second that the job already holds: with other content, or too old to compare."""
+
+    reason: LateReason = wire("reason", Kind.TEXT, "conflict: differs from the one held; stale: too old to compare")
+    partition: int = wire("partition", Kind.COUNT, "partition of crypto_kline_data")
+    offset: int = wire("offset", Kind.COUNT, "offset in that partition")
+    kline: Kline = wire("kline", Kind.TEXT, "the kline, as in crypto_kline_data")
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineEvent:
+    """Something that happened to a part of the pipeline, for people and for the status page."""
+
+    component: str = wire("component", Kind.TEXT, "which part")
+    event: str = wire("event", Kind.TEXT, "started, stopped, lagging, recovered, offsets_skipped")
+    time_ms: int = wire("time", Kind.TIME_MS, "when")
+    detail: str = wire("detail", Kind.TEXT, "for a person to read")
+
+
+def wire_fields(event: type[Any]) -> dict[str, Field[Any]]:
+    """Wire name → dataclass field, in wire order.
+
+    >>> list(wire_fields(Kline))[:3]
+    ['s', 't', 'T']
+    """
+    return {f.metadata["wire"]: f for f in fields(event)}

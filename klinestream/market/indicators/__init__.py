@@ -1,0 +1,1 @@
+"""Indicators over arrays of symbols: one file each, one protocol for all."""

@@ -1,0 +1,84 @@
+"""Every topic: its name, what a record is, key, partitions, retention and cleanup, in one place.
+
+`klinestream topics` creates and checks them, docs/topics.md is checked against them. The number of partitions never
+changes: a symbol's place in the feed depends on it. All topics keyed by symbol have the same number of partitions, so
+that a symbol has one partition number everywhere.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from klinestream.market.events import DeadLetter, Kline, LateKline, PipelineEvent, Window
+
+SYMBOL_PARTITIONS = 4
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+MIB = 1 << 20
+
+SCHEMA_HEADER = "schema"
+PUBLISHED_HEADER = "published_ms"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic. `retention_bytes` bounds each partition."""
+
+    name: str
+    meaning: str
+    key: str
+    event: type[Any]
+    partitions: int = SYMBOL_PARTITIONS
+    retention_ms: int = DAY_MS
+    retention_bytes: int = 512 * MIB
+    cleanup: str = "delete"
+    future_ms: int | None = None
+
+    def settings(self) -> dict[str, str]:
+        """The topic's configuration as the broker takes it."""
+        settings = {
+            "cleanup.policy": self.cleanup,
+            "compression.type": "lz4",
+            "retention.ms": str(self.retention_ms),
+            "retention.bytes": str(self.retention_bytes),
+            # Retention drops whole segments: eight of them keep it near its bound.
+            "segment.bytes": str(min(self.retention_bytes // 8, 64 * MIB)),
+            "message.timestamp.type": "CreateTime",
+        }
+        if self.future_ms is not None:
+            settings["message.timestamp.after.max.ms"] = str(self.future_ms)
+        return settings
+
+
+KLINES = Topic(
+    "crypto_kline_data",
+    "one closed 1 s kline of a symbol, in order; the record's timestamp is its close time",
+    "symbol",
+    Kline,
+    retention_bytes=2048 * MIB,
+    # A line from the year 2100 would outlive every retention and lead every reader astray.
+    future_ms=60_000,
+)
+WINDOWS = Topic("crypto_data_aggregated", "one complete sliding window of a symbol", "symbol", Window, retention_bytes=2048 * MIB)
+DEAD_LETTERS = Topic(
+    "crypto_dead_letters", "what could not be used, why, and where it came from", "none", DeadLetter, partitions=1, retention_ms=7 * DAY_MS
+)
+LATE_DATA = Topic(
+    "crypto_late_data",
+    "a kline for a second already held, with other content or too old to compare",
+    "symbol",
+    LateKline,
+    retention_ms=7 * DAY_MS,
+)
+KLINE_REPAIRS = Topic("crypto_kline_repairs", "klines that came too late for the feed", "symbol", Kline, retention_ms=7 * DAY_MS)
+PIPELINE_EVENTS = Topic(
+    "crypto_pipeline_events",
+    "what happened to the parts of the pipeline",
+    "component",
+    PipelineEvent,
+    partitions=1,
+    retention_ms=7 * DAY_MS,
+)
+
+TOPICS = (KLINES, WINDOWS, DEAD_LETTERS, LATE_DATA, KLINE_REPAIRS, PIPELINE_EVENTS)
+BY_NAME = {topic.name: topic for topic in TOPICS}
