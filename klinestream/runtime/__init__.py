@@ -1,0 +1,1 @@
+"""What every process shares: configuration, logging, metrics, and Kafka behind one small interface."""

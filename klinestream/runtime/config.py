@@ -1,0 +1,285 @@
+"""The configuration: one file, `klinestream.toml`, overridden by `KLINESTREAM_…`; secrets only from the environment.
+
+`KLINESTREAM_KAFKA__BOOTSTRAP_SERVERS` overrides `bootstrap_servers` in `[kafka]`. An unknown key, an unknown
+variable or a bad value is a ConfigError that names it.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from klinestream.market.errors import ConfigError
+
+PREFIX = "KLINESTREAM_"
+DEFAULT_FILE = Path("klinestream.toml")
+SECOND_MS = 1000
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Section(BaseModel):
+    """A table of the file: unknown keys are errors, values can't change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class KafkaConfig(Section):
+    """How to reach Kafka."""
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+    """Brokers, `host:port`, comma separated."""
+    client: Literal["kafka-python", "confluent-kafka"] = "kafka-python"
+    """The client library; confluent-kafka needs the extra `fast`."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How the connection is protected."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """How the user proves itself, with SASL_*."""
+    sasl_username: str = ""
+    """User name, with SASL_*."""
+    sasl_password: SecretStr = SecretStr("")
+    """Password, with SASL_*; only from KLINESTREAM_KAFKA__SASL_PASSWORD."""
+    ssl_cafile: str = ""
+    """Certificate authorities (PEM file), with SSL; empty for the system's."""
+    ssl_certfile: str = ""
+    """Our own certificate (PEM file), where the broker asks for one."""
+    ssl_keyfile: str = ""
+    """The key of our own certificate (PEM file)."""
+    linger_ms: Annotated[int, Field(ge=0, le=1000)] = 2
+    """How long a producer waits to fill a batch."""
+    queue_records: Annotated[int, Field(ge=1000)] = 100_000
+    """How many records a producer holds at most before it blocks."""
+    connect_timeout_s: Seconds = 30.0
+    """How long a broker that is away is tried at the start."""
+    delivery_timeout_s: Annotated[float, Field(ge=60, le=86_400)] = 600.0
+    """How long a record is tried while the broker is away; then it is lost, which ends the process."""
+
+
+class ExchangeConfig(Section):
+    """Where the exchange is and how it is read."""
+
+    websocket_url: str = "wss://data-stream.binance.vision"
+    """Base address of the websocket."""
+    rest_url: str = "https://data-api.binance.vision"
+    """Base address of the REST interface."""
+    symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT")
+    """Symbols to follow; `*` alone means all that trade."""
+
+
+class ProducerConfig(Section):
+    """The producer."""
+
+    streams_per_connection: Annotated[int, Field(ge=1, le=1024)] = 512
+    """Streams on one connection (the exchange allows 1,024)."""
+    silence_s: Seconds = 5.0
+    """A connection with no frame for this long is replaced."""
+    backoff_first_s: Seconds = 0.25
+    """Wait before the first reconnect; doubled each time, with jitter."""
+    backoff_most_s: Seconds = 30.0
+    """The longest wait between reconnects."""
+    clock_check_s: Seconds = 60.0
+    """How often our clock is compared with the exchange's."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9108
+    """Prometheus metrics on this port of `host`; 0 for none."""
+    metrics_host: str = "127.0.0.1"
+    """Address the metrics listen on."""
+
+
+class WindowsConfig(Section):
+    """The windows job."""
+
+    size_ms: Annotated[int, Field(ge=1000, le=3_600_000)] = 3000
+    """Length of a window; a multiple of `slide_ms`."""
+    slide_ms: Annotated[int, Field(ge=10, le=3_600_000)] = 500
+    """Distance of two windows; divides a second, or is a multiple of one."""
+    rsi_period: Annotated[int, Field(ge=2, le=1000)] = 14
+    """Period of Wilder's RSI, in steps of the window average."""
+    batch_ms: Annotated[int, Field(ge=1, le=1000)] = 10
+    """How long lines are gathered before Python sees them."""
+    parallelism: Annotated[int, Field(ge=1, le=128)] = 1
+    """Parallelism of the job; more than the topic's partitions gains nothing."""
+    delivery: Literal["at-least-once", "exactly-once"] = "at-least-once"
+    """Guarantee of the sink; identities are deterministic either way."""
+    start: Literal["earliest", "latest", "committed"] = "earliest"
+    """Where a job without a checkpoint starts to read."""
+    checkpoint_interval_ms: Annotated[int, Field(ge=100, le=3_600_000)] = 1000
+    """How often the job's state is saved."""
+    remembered_s: Annotated[int, Field(ge=1, le=3600)] = 60
+    """For how many seconds of a symbol the content is remembered, to tell a repeat from a conflict."""
+
+    @model_validator(mode="after")
+    def _grid(self) -> "WindowsConfig":
+        if SECOND_MS % self.slide_ms and self.slide_ms % SECOND_MS:
+            raise ValueError(f"slide_ms must divide 1000 or be a multiple of it, not {self.slide_ms}: klines come once a second")
+        if self.size_ms % self.slide_ms:
+            raise ValueError(f"size_ms must be a multiple of slide_ms ({self.slide_ms}), not {self.size_ms}")
+        return self
+
+
+class ServerConfig(Section):
+    """The web server."""
+
+    host: str = "127.0.0.1"
+    """Address it listens on."""
+    port: Port = 8084
+    """Port it listens on."""
+    history_s: Annotated[int, Field(ge=10, le=3600)] = 120
+    """How much history a client gets at once, and the page shows."""
+    stale_after_s: Seconds = 5.0
+    """Data older than this makes /readyz fail."""
+    allowed_origins: tuple[str, ...] = ()
+    """Further origins that may open the websocket, besides the page's own."""
+    max_clients: Annotated[int, Field(ge=1)] = 2000
+    """Websocket clients at once."""
+    client_queue: Annotated[int, Field(ge=1)] = 64
+    """Updates held for a slow client before they are conflated."""
+    max_subscriptions: Annotated[int, Field(ge=1, le=10_000)] = 50
+    """Symbols that one client may follow at once."""
+    messages_per_s: Annotated[float, Field(gt=0, le=10_000)] = 20.0
+    """Messages that one client may send a second, with bursts of twice as many."""
+
+
+class StackConfig(Section):
+    """The local stack of `klinestream up`."""
+
+    state_dir: Path = Path(".klinestream")
+    """Where everything lives that it keeps."""
+    broker_port: Port = 9092
+    """Kafka."""
+    controller_port: Port = 9093
+    """Kafka's controller."""
+    flink_port: Port = 8081
+    """Flink's REST interface and page."""
+    flink_rpc_port: Port = 6123
+    """What Flink's task managers speak to."""
+    standin_port: Port = 8090
+    """The stand-in exchange."""
+    task_managers: Annotated[int, Field(ge=1, le=16)] = 1
+    """Flink task managers."""
+    task_slots: Annotated[int, Field(ge=1, le=32)] = 4
+    """Slots of each task manager."""
+
+
+class StandinConfig(Section):
+    """The stand-in exchange."""
+
+    host: str = "127.0.0.1"
+    """Address it listens on."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    """The seeded market; the same seed gives the same market."""
+    symbols: Annotated[int, Field(ge=1, le=5000)] = 1400
+    """How many symbols the seeded market lists."""
+    frames: str = ""
+    """Folder of recorded frames to serve in place of the seeded market."""
+    speed: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """How fast recorded frames are served."""
+    retime: bool = True
+    """Shift recorded frames' times to now."""
+    lead_s: Annotated[float, Field(ge=0, le=600)] = 5.0
+    """Recorded frames begin this long after the start, so that clients can connect first."""
+    ago_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0
+    """Re-timed frames begin with times this long past: at a higher speed they would end in the future otherwise."""
+    session_s: Seconds = 86_400.0
+    """A connection is ended after this long."""
+    ping_s: Seconds = 20.0
+    """How often the server pings."""
+    pong_s: Seconds = 60.0
+    """A client that owes a pong for this long is disconnected."""
+    connections_per_5_min: Annotated[int, Field(ge=1)] = 300
+    """Attempts to open a websocket, an address."""
+    weight_per_minute: Annotated[int, Field(ge=1)] = 6000
+    """Weight of REST requests, an address; past it comes 429, then 418."""
+    client_buffer_bytes: Annotated[int, Field(ge=65_536)] = 16_777_216
+    """A websocket client with more than this unread is disconnected."""
+
+
+class LogConfig(Section):
+    """Logs."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least level that is written."""
+    format: Literal["console", "json"] = "console"
+    """For a person, or a line of JSON an event."""
+
+
+class Config(BaseSettings):
+    """The whole configuration."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    kafka: KafkaConfig = KafkaConfig()
+    exchange: ExchangeConfig = ExchangeConfig()
+    producer: ProducerConfig = ProducerConfig()
+    windows: WindowsConfig = WindowsConfig()
+    server: ServerConfig = ServerConfig()
+    stack: StackConfig = StackConfig()
+    standin: StandinConfig = StandinConfig()
+    log: LogConfig = LogConfig()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # the library passes all five
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is passed in wins over the environment, which wins over the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load(file: Path | None = None, **overrides: dict[str, Any]) -> Config:
+    """Read the configuration.
+
+    `file` must exist if given; otherwise `klinestream.toml` in the working directory is read if it is there.
+    `overrides` are tables that win over everything. Raises ConfigError.
+    """
+    if file is not None and not file.is_file():
+        raise ConfigError(f"expected a configuration file at {file}, but there is none: check --config")
+    path = file or DEFAULT_FILE
+    _refuse_unknown_variables()
+    configured = type("Config", (Config,), {"model_config": {**Config.model_config, "toml_file": path}})
+    try:
+        config: Config = configured(**overrides)
+        _refuse_secrets_in_file(path)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path)) from None
+    except ValueError as error:  # tomllib's errors name line and column
+        raise ConfigError(f"expected TOML in {path}: {error}") from None
+    return config
+
+
+def _refuse_unknown_variables() -> None:
+    """The settings library passes over misspelt variables in silence; a misspelt one is a setting that isn't made."""
+    for variable in os.environ:
+        if not variable.startswith(PREFIX):
+            continue
+        section, _, key = variable.removeprefix(PREFIX).lower().partition("__")
+        field = Config.model_fields.get(section)
+        if field is None or (key and key not in field.annotation.model_fields):  # type: ignore[union-attr]  # a section is a model
+            raise ConfigError(
+                f"expected a variable {PREFIX}<SECTION>__<KEY> that names a known key, got {variable}: see docs/operations.md"
+            )
+
+
+def _refuse_secrets_in_file(path: Path) -> None:
+    if not path.is_file():
+        return
+    if "sasl_password" in tomllib.loads(path.read_text()).get("kafka", {}):
+        raise ConfigError(f"kafka.sasl_password stands in {path}: secrets come only from the environment, set {PREFIX}KAFKA__SASL_PASSWORD")
+
+
+def _explain(error: ValidationError, path: Path) -> str:
+    lines = []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            lines.append(f"{key}: no such key")
+        else:
+            lines.append(f"{key}: {fault['msg']}, got {fault['input']!r}")
+    return f"the configuration ({path} and {PREFIX}… variables) has {len(lines)} fault(s):\n  " + "\n  ".join(lines)
