@@ -1,0 +1,168 @@
+"""The Python operators of the jobs: thin shells that carry batches to the engine and its results back."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pyflink.common import Row, Types
+from pyflink.datastream.functions import KeyedProcessFunction, MapFunction, RuntimeContext
+from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
+
+from klinestream.market import batch as klines
+from klinestream.market.batch import KlineBatch
+from klinestream.market.codec import encode_event, encode_kline
+from klinestream.market.decimals import Ints
+from klinestream.market.errors import OffsetsError
+from klinestream.market.events import DeadLetter, LateKline, PipelineEvent
+from klinestream.market.lines import record_line, window_lines
+from klinestream.market.partitions import partition_of
+from klinestream.market.topics import DEAD_LETTERS, KLINE_REPAIRS, KLINES, LATE_DATA, PIPELINE_EVENTS, WINDOWS
+from klinestream.market.windows import Step, WindowEngine, WindowSettings
+
+# A type of its own for the engine's Python objects: pickled by PyFlink as they cross to the JVM and back.
+OBJECT = Types.PICKLED_BYTE_ARRAY()
+PARSED = Types.TUPLE([Types.INT(), OBJECT])
+BLOCK = Types.ROW_NAMED(["topic", "published", "block"], [Types.STRING(), Types.STRING(), Types.STRING()])
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A line of the feed that could not be used."""
+
+    offset: int
+    reason: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A batch of one partition: its klines with their offsets, what was rejected, and the offsets it spans."""
+
+    batch: KlineBatch
+    offsets: Ints
+    rejected: list[Rejected]
+    first: int
+    last: int
+
+
+def in_order(offsets: Ints) -> bool:
+    """Whether offsets follow each other without a break."""
+    return bool(np.all(offsets[1:] == offsets[:-1] + 1))
+
+
+def parse(shard: int, partitions: int, lines: Sequence[bytes | None], offsets: Sequence[int], times: Sequence[int]) -> Parsed:
+    """The lines of one partition as columns. Raises OffsetsError if a line is missing or there twice."""
+    numbers, stamps = np.asarray(offsets, np.int64), np.asarray(times, np.int64)
+    texts = [line or b"" for line in lines]
+    if not in_order(numbers):
+        order = np.argsort(numbers, kind="stable")
+        numbers, stamps, texts = numbers[order], stamps[order], [texts[i] for i in order.tolist()]
+        if not in_order(numbers):
+            raise OffsetsError(
+                f"expected consecutive offsets of partition {shard}, got a batch with a break between {numbers[0]} and {numbers[-1]}"
+            )
+    batch, places, bad = klines.decode(texts, stamps)
+    rejected = [Rejected(int(numbers[line.row]), line.reason, texts[line.row]) for line in bad]
+    astray = {s: p for s in set(batch.symbols) if (p := partition_of(s, partitions)) != shard}
+    if astray:
+        batch, places, more = _without(batch, places, astray, numbers, texts)
+        rejected += more
+    return Parsed(batch, numbers[places], rejected, int(numbers[0]), int(numbers[-1]))
+
+
+def _without(
+    batch: KlineBatch, places: Ints, astray: dict[str, int], offsets: Ints, texts: Sequence[bytes]
+) -> tuple[KlineBatch, Ints, list[Rejected]]:
+    """A symbol on two partitions would have two series: the lines on the wrong one are rejected."""
+    keep = np.array([symbol not in astray for symbol in batch.symbols])
+    rejected = [
+        Rejected(int(offsets[place]), f"s: {symbol} belongs to partition {astray[symbol]} (murmur2)", texts[place])
+        for symbol, place in zip(batch.symbols, places.tolist(), strict=True)
+        if symbol in astray
+    ]
+    return batch.take(np.flatnonzero(keep)), places[keep], rejected
+
+
+class Parse(MapFunction):  # type: ignore[misc]  # PyFlink ships no types
+    """(shard, lines, offsets, times) → (shard, Parsed)."""
+
+    def __init__(self, partitions: int) -> None:
+        self.partitions = partitions
+
+    def map(self, value: Row) -> tuple[int, Parsed]:
+        """Parse one batch."""
+        shard, lines, offsets, times = value
+        return shard, parse(shard, self.partitions, lines, offsets, times)
+
+
+class Windows(KeyedProcessFunction):  # type: ignore[misc]  # PyFlink ships no types
+    """(shard, Parsed) → blocks of text for the sink.
+
+    State of a shard, by how often it changes: `hot` with each batch, `seconds` one slot a second, `names` with a new symbol or hole.
+    """
+
+    def __init__(self, settings: WindowSettings) -> None:
+        self.settings = settings
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        """Reach for the state; count from zero."""
+        self.hot = runtime_context.get_state(ValueStateDescriptor("hot", OBJECT))
+        self.names = runtime_context.get_state(ValueStateDescriptor("names", OBJECT))
+        self.seconds = runtime_context.get_map_state(MapStateDescriptor("seconds", Types.INT(), OBJECT))
+        self.seen: set[int] = set()
+        group = runtime_context.get_metrics_group().add_group("klinestream")
+        counted = ("klines", "windows", "repeats", "late", "repairs", "holes", "dead_letters")
+        self.counters = {name: group.counter(name) for name in counted}
+
+    def process_element(self, value: tuple[int, Parsed], _context: KeyedProcessFunction.Context) -> Iterator[Row]:
+        """Step the engine over one batch of one shard."""
+        shard, parsed = value
+        state, expected = self.hot.value() or (None, None)
+        now_ms = time.time_ns() // 1_000_000
+        skipped = self._skipped(shard, expected, parsed.first, now_ms)
+        engine = WindowEngine(self.settings, state, self.names.value(), self.seconds)
+        step = engine.step(parsed.batch)
+        self.hot.update((engine.state, parsed.last + 1))
+        if step.names_changed:
+            self.names.update(engine.names)
+        self._count(step, parsed)
+        for topic, lines in outputs(shard, parsed, step, now_ms).items():
+            yield Row(topic, str(now_ms), "\n".join(lines))
+        if skipped:
+            yield Row(PIPELINE_EVENTS.name, str(now_ms), skipped)
+
+    def _skipped(self, shard: int, expected: int | None, first: int, now_ms: int) -> str | None:
+        """Check that a batch continues the partition. The first one after a restore may not: then an event says so."""
+        new = shard not in self.seen
+        self.seen.add(shard)
+        if expected in (None, first):
+            return None
+        said = f"partition {shard} of {KLINES.name}: expected offset {expected}, got {first}"
+        if not new:
+            raise OffsetsError(f"{said}: a batch was lost or came twice; the job resumes from its checkpoint")
+        event = PipelineEvent(
+            "jobs/windows", "offsets_skipped", now_ms, f"{said}: the records between were deleted, or the topic was made anew"
+        )
+        return record_line(event.component, now_ms, encode_event(event))
+
+    def _count(self, step: Step, parsed: Parsed) -> None:
+        published = sum(len(rows.symbols) * len(rows.ends) for rows in step.windows)
+        counts = (step.klines, published, step.repeats, len(step.late), len(step.repairs), step.holes, len(parsed.rejected))
+        for counter, count in zip(self.counters.values(), counts, strict=True):
+            counter.inc(count)
+
+
+def outputs(shard: int, parsed: Parsed, step: Step, now_ms: int) -> dict[str, list[str]]:
+    """Topic → lines of all that one batch led to."""
+    windows = [line for rows in step.windows for line in window_lines(rows)]
+    dead = [DeadLetter.of(bad.reason, KLINES.name, bad.raw, now_ms, partition=shard, offset=bad.offset) for bad in parsed.rejected]
+    late = [LateKline(reason, shard, int(parsed.offsets[row]), parsed.batch.kline(row)) for row, reason in step.late]
+    repairs = [parsed.batch.kline(row) for row in step.repairs]
+    lines = {
+        WINDOWS.name: windows,
+        DEAD_LETTERS.name: [record_line("", now_ms, encode_event(letter)) for letter in dead],
+        LATE_DATA.name: [record_line(entry.kline.symbol, entry.kline.close_time_ms, encode_event(entry)) for entry in late],
+        KLINE_REPAIRS.name: [record_line(kline.symbol, kline.close_time_ms, encode_kline(kline)) for kline in repairs],
+    }
+    return {topic: entries for topic, entries in lines.items() if entries}
