@@ -1,0 +1,1 @@
+"""FastAPI: the chart's page, its websocket, health and metrics."""

@@ -1,0 +1,270 @@
+"""Fan-out: what comes from the feed goes into the history, and once encoded into the outbox of each client that follows it.
+
+All of it runs in the event loop's thread, so nothing here needs a lock. What a client may ask is decided by `Hub` and
+`Allowance`; `serve` only carries messages between them and the socket.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from klinestream.runtime.config import ServerConfig
+from server import protocol
+from server.history import Entry, History
+from server.metrics import Metrics
+from server.outbox import Message, Outbox, Update
+
+SEND_MOST_S = 10.0
+"""A client that takes nothing for this long is closed: conflation did not help either."""
+CLOSE_MOST_S = 5.0
+"""How long the closing frame may wait behind what the client has not taken."""
+POLICY_VIOLATION = 1008
+SERVICE_RESTART = 1012
+TRY_AGAIN_LATER = 1013
+
+log = structlog.get_logger()
+
+
+class Closed(Exception):  # noqa: N818  # an ending, with full right in some cases, not an error
+    """The server ends this client's connection, with a websocket close code and a reason for a person."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        """`reason` begins with a short, stable phrase, and goes on after a colon."""
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class Allowance:
+    """How many messages a client may still send: `rate` more each second, `2 * rate` at most. Pure.
+
+    >>> allowance = Allowance(1.0, now_s=0.0)
+    >>> [allowance.spend(now_s) for now_s in (0.0, 0.0, 0.0, 1.0)]
+    [True, True, False, True]
+    """
+
+    def __init__(self, rate: float, now_s: float) -> None:
+        """Start with the most that may be left."""
+        self._rate = rate
+        self._most = max(1.0, 2 * rate)
+        self._left = self._most
+        self._at_s = now_s
+
+    def spend(self, now_s: float) -> bool:
+        """Take one; False if none is left."""
+        self._left = min(self._most, self._left + (now_s - self._at_s) * self._rate)
+        self._at_s = now_s
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+@dataclass(eq=False, slots=True)
+class Client:
+    """One websocket client: what it follows and what waits for it."""
+
+    outbox: Outbox
+    symbols: set[str] = field(default_factory=set)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: Closed | None = None
+
+
+class Hub:
+    """The history, and who follows which symbol. `now_ms` is the wall clock."""
+
+    def __init__(self, config: ServerConfig, history: History, metrics: Metrics, now_ms: Callable[[], int]) -> None:
+        """Start with nobody."""
+        self.history = history
+        self.metrics = metrics
+        self._config = config
+        self._now_ms = now_ms
+        self._clients: set[Client] = set()
+        self._followers: dict[str, set[Client]] = {}
+
+    def join(self) -> Client:
+        """A new client; raises Closed if there are too many."""
+        if len(self._clients) >= self._config.max_clients:
+            raise Closed(TRY_AGAIN_LATER, f"expected at most {self._config.max_clients} clients: try again later")
+        client = Client(Outbox(self._config.client_queue))
+        self._clients.add(client)
+        self.metrics.clients.set(len(self._clients))
+        return client
+
+    def leave(self, client: Client) -> None:
+        """Forget a client."""
+        for symbol in tuple(client.symbols):
+            self._unfollow(client, symbol)
+        self._clients.discard(client)
+        self.metrics.clients.set(len(self._clients))
+        self.metrics.conflated.inc(client.outbox.conflated)
+
+    def handle(self, client: Client, text: str) -> None:
+        """Do what a client's message says and queue the answer; raises Closed."""
+        try:
+            message = protocol.parse(text)
+            if isinstance(message, protocol.Unsubscribe):
+                self._unfollow(client, message.symbol)
+                return
+            self._follow(client, message.symbol)
+            answer = self._from_cursor(message) or self._snapshot(message.symbol)
+        except protocol.MessageError as fault:
+            answer = protocol.error(fault)
+        if not client.outbox.reply(answer):
+            raise Closed(POLICY_VIOLATION, "too slow: more was asked than was read")
+        client.wake.set()
+
+    def publish(self, entries: Sequence[Entry]) -> None:
+        """Hold a batch as it was read, and queue what is new for all who follow it."""
+        started_s = time.perf_counter()
+        news: dict[str, list[Entry]] = {}
+        for entry in entries:
+            if self.history.add(entry):
+                news.setdefault(entry.symbol, []).append(entry)
+            else:
+                self.metrics.repeated.inc()
+        self.metrics.read.inc(len(entries))
+        for symbol in news.keys() & self._followers.keys():
+            update = _update(symbol, news[symbol])
+            for client in self._followers[symbol]:
+                client.outbox.put(update)
+                client.wake.set()
+        self.metrics.encode_seconds.observe(time.perf_counter() - started_s)
+
+    def restart(self, starts: Mapping[int, int]) -> None:
+        """Reading starts anew from these offsets: cursors mean nothing any more, so all clients have to come again."""
+        known = self.history.newest_end_ms is not None
+        self.history.begin(starts)
+        # Before the first window nobody holds a cursor.
+        for client in self._clients if known else ():
+            client.ended = Closed(SERVICE_RESTART, "the topic is another one now: subscribe again")
+            client.wake.set()
+
+    def heartbeat(self) -> None:
+        """Queue a heartbeat for all clients."""
+        text = protocol.heartbeat(self._now_ms(), self.history.newest_end_ms)
+        for client in self._clients:
+            client.outbox.heartbeat(text)
+            client.wake.set()
+
+    def sent(self, message: Message) -> None:
+        """Account for a message that a client's socket has taken."""
+        update = message.update
+        if update is None:
+            return
+        self.metrics.sent.inc()
+        now_ms = self._now_ms()
+        self.metrics.end_to_sent_seconds.observe(max(0, now_ms - update.end_ms) / 1000)
+        if update.published_ms is not None:
+            self.metrics.published_to_sent_seconds.observe(max(0, now_ms - update.published_ms) / 1000)
+
+    def _follow(self, client: Client, symbol: str) -> None:
+        most = self._config.max_subscriptions
+        if symbol not in client.symbols and len(client.symbols) >= most:
+            raise protocol.MessageError(f"at most {most} symbols a client: unsubscribe from one first", f"{symbol!r} besides {most}")
+        # What waits for it is part of the answer that follows.
+        client.outbox.forget(symbol)
+        client.symbols.add(symbol)
+        self._followers.setdefault(symbol, set()).add(client)
+
+    def _unfollow(self, client: Client, symbol: str) -> None:
+        client.symbols.discard(symbol)
+        client.outbox.forget(symbol)
+        followers = self._followers.get(symbol, set())
+        followers.discard(client)
+        if not followers:
+            self._followers.pop(symbol, None)
+
+    def _from_cursor(self, message: protocol.Subscribe) -> str | None:
+        if message.cursor is None:
+            return None
+        missed = self.history.since(message.symbol, message.cursor)
+        return None if missed is None else protocol.update(message.symbol, missed.values, missed.cursor)
+
+    def _snapshot(self, symbol: str) -> str:
+        held = self.history.snapshot(symbol)
+        return protocol.snapshot(
+            symbol,
+            held.values,
+            held.cursor,
+            now_ms=self._now_ms(),
+            span_ms=self._config.history_s * 1000,
+            stale_after_ms=round(self._config.stale_after_s * 1000),
+        )
+
+
+def _update(symbol: str, entries: Sequence[Entry]) -> Update:
+    values = tuple(entry.value for entry in entries)
+    cursor = {entry.partition: entry.offset + 1 for entry in entries}
+    last = entries[-1]
+    return Update(symbol, values, cursor, protocol.update(symbol, values, cursor), last.end_ms, last.published_ms)
+
+
+async def serve(websocket: WebSocket, hub: Hub, config: ServerConfig) -> None:
+    """Carry messages between an accepted websocket and the hub until one of them ends it."""
+    try:
+        client = hub.join()
+    except Closed as full:
+        hub.metrics.refused.labels("full").inc()
+        await websocket.close(full.code, full.reason)
+        return
+    closed: Closed | None = None
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            sending = tasks.create_task(_send(websocket, hub, client))
+            await _receive(websocket, hub, client, Allowance(config.messages_per_s, time.monotonic()))
+            sending.cancel()
+    except* Closed as group:
+        closed = _first(group)
+    except* WebSocketDisconnect:
+        pass  # the client is gone: nobody is left to tell
+    finally:
+        hub.leave(client)
+    if closed is not None:
+        await _close(websocket, hub, closed)
+
+
+async def _close(websocket: WebSocket, hub: Hub, closed: Closed) -> None:
+    hub.metrics.closed.labels(closed.reason.partition(":")[0]).inc()
+    log.info("client closed", code=closed.code, reason=closed.reason)
+    with contextlib.suppress(TimeoutError, WebSocketDisconnect):
+        async with asyncio.timeout(CLOSE_MOST_S):
+            await websocket.close(closed.code, closed.reason)
+
+
+def _first(group: BaseExceptionGroup[Closed]) -> Closed:
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+
+
+async def _receive(websocket: WebSocket, hub: Hub, client: Client, allowance: Allowance) -> None:
+    while True:
+        event = await websocket.receive()
+        if event["type"] == "websocket.disconnect":
+            return
+        if not allowance.spend(time.monotonic()):
+            raise Closed(POLICY_VIOLATION, "too many messages: see messages_per_s")
+        text = event.get("text")
+        if text is None:
+            raise Closed(POLICY_VIOLATION, "binary message: expected text")
+        hub.handle(client, text)
+
+
+async def _send(websocket: WebSocket, hub: Hub, client: Client) -> None:
+    while True:
+        await client.wake.wait()
+        client.wake.clear()
+        if client.ended is not None:
+            raise client.ended
+        while (message := client.outbox.take()) is not None:
+            try:
+                async with asyncio.timeout(SEND_MOST_S):
+                    await websocket.send_text(message.text)
+            except TimeoutError:
+                raise Closed(POLICY_VIOLATION, f"too slow: nothing was taken for {SEND_MOST_S:.0f} s") from None
+            hub.sent(message)

@@ -1,0 +1,44 @@
+"""The server's metrics for Prometheus, in a registry of their own."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 10.0)
+
+
+class Metrics:
+    """Every metric of one server."""
+
+    def __init__(self) -> None:
+        """Start all at zero."""
+        self.registry = CollectorRegistry()
+        name = "klinestream_server_{}".format
+        self.clients = Gauge(name("clients"), "Websocket clients", registry=self.registry)
+        self.refused = Counter(name("clients_refused"), "Websocket clients refused", ["reason"], registry=self.registry)
+        self.closed = Counter(name("clients_closed"), "Websocket clients closed by the server", ["reason"], registry=self.registry)
+        self.read = Counter(name("windows_read"), "Windows read from the topic", registry=self.registry)
+        self.repeated = Counter(name("windows_repeated"), "Windows that brought nothing new", registry=self.registry)
+        self.rejected = Counter(name("records_rejected"), "Records that are not windows", registry=self.registry)
+        self.sent = Counter(name("updates_sent"), "Updates sent, summed over clients", registry=self.registry)
+        self.conflated = Counter(name("windows_conflated"), "Windows left out for slow clients", registry=self.registry)
+        self.encode_seconds = Histogram(
+            name("encode_seconds"),
+            "Time to hold a batch, encode its updates once and queue them for all clients",
+            registry=self.registry,
+            buckets=_LATENCY_BUCKETS,
+        )
+        self.published_to_sent_seconds = Histogram(
+            name("published_to_sent_seconds"),
+            "From a window's published_ms to its hand-over to a client's socket",
+            registry=self.registry,
+            buckets=_LATENCY_BUCKETS,
+        )
+        self.end_to_sent_seconds = Histogram(
+            name("window_end_to_sent_seconds"),
+            "From a window's end to its hand-over to a client's socket; below zero counts as zero",
+            registry=self.registry,
+            buckets=_LATENCY_BUCKETS,
+        )
+        self.data_age_seconds = Gauge(name("data_age_seconds"), "Now less the end of the newest window", registry=self.registry)
+        self.symbols = Gauge(name("symbols"), "Symbols with a window in the history", registry=self.registry)
+        self.lag = Gauge(name("lag_records"), "Records in the topic that were not read yet", ["partition"], registry=self.registry)
+        self.reconnects = Counter(name("broker_reconnects"), "Times the reader was opened anew", registry=self.registry)

@@ -1,0 +1,58 @@
+"""Runs the server until SIGTERM or SIGINT: the shell around uvicorn."""
+
+import signal
+import socket
+
+import structlog
+import uvicorn
+
+from klinestream.market.errors import StackError
+from klinestream.runtime.config import Config
+from klinestream.runtime.kafka import open_reader
+from server.app import create_app
+from server.protocol import MESSAGE_MOST_BYTES
+
+GRACE_S = 2  # clients get their closing frame at once; what they don't take by then is dropped
+PEER_SILENT_MOST_MS = 30_000
+
+log = structlog.get_logger()
+
+
+def run(config: Config) -> None:
+    """Serve until a signal comes; raises StackError if the address can't be had."""
+    listener = _listen(config.server.host, config.server.port)
+    app = create_app(config.server, lambda: open_reader(config.kafka, "klinestream-server"))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            ws="websockets-sansio",
+            ws_max_size=MESSAGE_MOST_BYTES,
+            # Packing each client's copy apart would cost more than it saves: an update has a few hundred bytes.
+            ws_per_message_deflate=False,
+            timeout_graceful_shutdown=GRACE_S,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+        )
+    )
+    # uvicorn raises the signal again when it has ended: that is a clean end here, not a death.
+    for ending in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(ending, lambda *_: None)
+    log.info("listening", address=f"http://{config.server.host}:{config.server.port}/chart")
+    server.run(sockets=[listener])
+    log.info("stopped")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.create_server(address[:2], family=family, backlog=2048)
+    except OSError as error:
+        raise StackError(
+            f"expected to listen on {host}:{port}, but it can't be had ({error.strerror}): stop what uses it, or set server.port"
+        ) from None
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # Accepted sockets inherit it: a peer that is gone, or takes nothing, is dropped by the kernel.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PEER_SILENT_MOST_MS)
+    return listener
