@@ -1,0 +1,1 @@
+"""The command `klinestream`, a file a group."""

@@ -1,0 +1,82 @@
+"""`klinestream job`: submit, list, stop and cancel jobs on the local cluster or any other."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from klinestream.runtime.config import Config
+
+if TYPE_CHECKING:
+    from klinestream.stack.jobs import Cluster
+
+app = typer.Typer(help="Flink jobs: windows, list, stop, cancel.", no_args_is_help=True)
+
+Address = Annotated[str, typer.Option("--jobmanager", help="Address of Flink's REST interface; the local stack's by default.")]
+
+
+@app.command()
+def windows(  # noqa: PLR0917  # typer passes options by name
+    ctx: typer.Context,
+    savepoint: Annotated[str, typer.Option(help="Savepoint or checkpoint to resume from: a folder or an address.")] = "",
+    jobmanager: Address = "",
+    ship: Annotated[
+        bool, typer.Option("--ship", help="Ship klinestream's code with the job, for a cluster that has only its dependencies.")
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Stay, and submit again from the newest of --checkpoints whenever the cluster has lost the job.")
+    ] = False,
+    checkpoints: Annotated[Path | None, typer.Option(help="Where the cluster keeps its checkpoints, as seen from here.")] = None,
+) -> None:
+    """Submit the windows job with `flink run`, its configuration taken from here."""
+    import signal
+    import threading
+
+    from klinestream.market.errors import ConfigError
+    from klinestream.runtime import log
+    from klinestream.stack import submission
+
+    config: Config = ctx.obj
+    if keep:
+        if checkpoints is None or not checkpoints.is_dir():
+            raise ConfigError(f"--keep needs --checkpoints, the folder of the cluster's checkpoints, got {checkpoints}")
+        log.setup(config.log)
+        stopping = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stopping.set())
+        submission.keep("windows", config, jobmanager, checkpoints, stopping)
+        return
+    typer.echo(submission.submit("windows", config, jobmanager, savepoint, ship))
+
+
+@app.command("list")
+def list_jobs(ctx: typer.Context, jobmanager: Address = "") -> None:
+    """Show the cluster's jobs."""
+    for job in _cluster(ctx.obj, jobmanager).jobs():
+        typer.echo(f"{job.id}  {job.state:<10}  {job.name}")
+
+
+@app.command()
+def stop(
+    ctx: typer.Context,
+    job_id: str,
+    folder: Annotated[
+        str, typer.Option("--savepoints", help="Folder the savepoint goes to, as the cluster sees it; its own by default.")
+    ] = "",
+    jobmanager: Address = "",
+) -> None:
+    """Stop a job with a savepoint, and show where that is; resume with `klinestream job windows --savepoint`."""
+    typer.echo(_cluster(ctx.obj, jobmanager).stop(job_id, folder or None))
+
+
+@app.command()
+def cancel(ctx: typer.Context, job_id: str, jobmanager: Address = "") -> None:
+    """Cancel a job; its newest checkpoints stay."""
+    _cluster(ctx.obj, jobmanager).cancel(job_id)
+
+
+def _cluster(config: Config, address: str) -> "Cluster":
+    from klinestream.stack.jobs import Cluster
+    from klinestream.stack.submission import rest_url
+
+    return Cluster(rest_url(config, address))

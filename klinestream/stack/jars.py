@@ -1,0 +1,143 @@
+"""The Java parts: fetched once as jgo.lock.toml has them, checked by sha256 at each use.
+
+A jar is taken from the folder of the stack, else from the user's Maven repository, else downloaded. A download becomes visible only
+when it is whole and right, so an interrupted one resumes with the jars it lacks, and several stacks may fetch at once.
+"""
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import tomllib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+from jgo.config import GlobalSettings
+from jgo.constants import default_maven_repo
+from jgo.maven import MavenContext
+
+from klinestream.market.errors import KlinestreamError, StackError
+from klinestream.runtime.config import load
+from klinestream.stack.java import share_classes
+from klinestream.stack.layout import Layout, shipped
+
+CONNECTOR = "flink-sql-connector-kafka"
+_PARALLEL_DOWNLOADS = 8
+_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Jar:
+    """One locked jar."""
+
+    group: str
+    artifact: str
+    version: str
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        """As Maven names it."""
+        return f"{self.artifact}-{self.version}.jar"
+
+    @property
+    def repository_path(self) -> Path:
+        """Its place in a Maven repository."""
+        return Path(*self.group.split("."), self.artifact, self.version, self.file_name)
+
+
+def locked(lock_file: Path | None = None) -> tuple[Jar, ...]:
+    """The jars of the lock file, each with its hash. Raises StackError."""
+    file = lock_file or shipped("jgo.lock.toml")
+    try:
+        entries = tomllib.loads(file.read_text())["dependencies"]
+        return tuple(Jar(entry["groupId"], entry["artifactId"], entry["version"], entry["sha256"]) for entry in entries)
+    except (KeyError, tomllib.TOMLDecodeError) as error:
+        raise StackError(f"expected locked jars with a sha256 each in {file}, got {error!r}: run `make lock`") from None
+
+
+def fetch(folder: Path, jars: Sequence[Jar] | None = None) -> None:
+    """Bring all locked jars into `folder`. Raises StackError that names what is missing or wrong."""
+    wanted = locked() if jars is None else jars
+    folder.mkdir(parents=True, exist_ok=True)
+    absent = [jar for jar in wanted if not _right(folder / jar.file_name, jar)]
+    with ThreadPoolExecutor(_PARALLEL_DOWNLOADS) as pool:
+        list(pool.map(lambda jar: _provide(jar, folder), absent))
+
+
+def broker_classpath(folder: Path) -> str:
+    """What the broker runs with: all locked jars but Flink's connector, which carries Kafka classes of its own."""
+    return os.pathsep.join(str(folder / jar.file_name) for jar in locked() if jar.artifact != CONNECTOR)
+
+
+def connector(folder: Path) -> Path:
+    """Flink's connector to Kafka."""
+    return next(folder / jar.file_name for jar in locked() if jar.artifact == CONNECTOR)
+
+
+def _right(file: Path, jar: Jar) -> bool:
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest() == jar.sha256
+
+
+def _provide(jar: Jar, folder: Path) -> None:
+    repository = Path(default_maven_repo())
+    stored = repository / jar.repository_path
+    try:
+        if not _right(stored, jar):
+            _download(jar, repository)
+        _place(stored, folder / jar.file_name)
+    except OSError as error:
+        raise StackError(
+            f"expected to write {jar.file_name} to {folder} and {repository}: {error}; make room or permission, then run it again"
+        ) from None
+
+
+def _download(jar: Jar, repository: Path) -> None:
+    repository.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".klinestream-", dir=repository) as scratch:
+        context = MavenContext(repo_cache=Path(scratch), local_repos=[], remote_repos=_repositories(), timeout=_TIMEOUT_S)
+        try:
+            came = context.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
+        except (requests.RequestException, RuntimeError) as error:
+            raise StackError(
+                f"expected to download {jar.file_name} from {', '.join(context.remote_repos.values())}: {error}; "
+                "check the network (a mirror can be named in ~/.config/jgo.conf), then run it again: what has come is kept"
+            ) from None
+        if not _right(came, jar):
+            raise StackError(
+                f"{jar.file_name} was downloaded, but is not the file with sha256 {jar.sha256}: the mirror or a proxy serves another one"
+            )
+        target = repository / jar.repository_path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        came.replace(target)
+
+
+def _repositories() -> dict[str, str] | None:
+    """The user's mirrors, as jgo is set up with; None for Maven's central repository."""
+    return GlobalSettings.load().repositories or None
+
+
+def _place(stored: Path, target: Path) -> None:
+    """Link the jar, or copy it where the two are on different file systems; never seen half."""
+    fresh = target.with_name(f".{target.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    try:
+        os.link(stored, fresh)
+    except OSError:
+        shutil.copyfile(stored, fresh)
+    fresh.replace(target)
+
+
+if __name__ == "__main__":
+    try:
+        fetch(Layout.of(load().stack.state_dir).jars)
+        share_classes()
+    except KlinestreamError as error:
+        sys.exit(f"klinestream: {error}")

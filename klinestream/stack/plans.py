@@ -1,0 +1,118 @@
+"""The parts of the local stack: how each is started, what it needs first, and when it is up."""
+
+import socket
+from collections.abc import Callable
+from functools import cache, partial
+
+import httpx
+
+from klinestream.market.errors import StackError
+from klinestream.runtime.config import Config
+from klinestream.stack import broker, commands, flink, jobs
+from klinestream.stack.layout import Layout
+from klinestream.stack.part import Plan
+
+# On this machine an answer takes milliseconds; a longer wait would hold up the other parts' supervision.
+_ANSWER_S = 0.5
+JOB_MANAGER = "job-manager"
+TOPICS = "topics"
+
+
+def plans(config: Config, layout: Layout, cluster: jobs.Cluster, with_standin: bool) -> list[Plan]:
+    """All parts in the order in which they are shown; the job itself is looked after by a JobKeeper."""
+    found = [
+        _broker(config, layout),
+        Plan(TOPICS, lambda: commands.own(TOPICS, commands.TOPICS, config), bool, needs=("broker",), once=True),
+        _job_manager(config, layout),
+        *(_task_manager(number, config, layout, cluster) for number in range(1, config.stack.task_managers + 1)),
+        *([_standin(config)] if with_standin else []),
+        _producer(config, with_standin),
+        _server(config),
+    ]
+    if not broker.is_formatted(layout):
+        found.insert(0, Plan("format", lambda: broker.format_command(layout), bool, once=True))
+    return found
+
+
+def _broker(config: Config, layout: Layout) -> Plan:
+    port = config.stack.broker_port
+    needs = () if broker.is_formatted(layout) else ("format",)
+    return Plan("broker", lambda: broker.command(layout), lambda: _listens(port), needs, port)
+
+
+def _job_manager(config: Config, layout: Layout) -> Plan:
+    port = config.stack.flink_port
+    return Plan(
+        JOB_MANAGER,
+        lambda: flink.job_manager(layout),
+        _answers(f"http://{flink.HOST}:{port}/overview"),
+        port=port,
+        before_start=partial(flink.empty_scratch, layout, JOB_MANAGER),
+    )
+
+
+def _task_manager(number: int, config: Config, layout: Layout, cluster: jobs.Cluster) -> Plan:
+    name = f"task-manager-{number}"
+
+    def registered() -> bool:
+        try:
+            return cluster.task_managers() >= config.stack.task_managers
+        except StackError:
+            return False
+
+    return Plan(name, lambda: flink.task_manager(layout, number), registered, before_start=partial(flink.empty_scratch, layout, name))
+
+
+def _standin(config: Config) -> Plan:
+    port = config.stack.standin_port
+    ping = f"http://{config.standin.host}:{port}/api/v3/ping"
+    return Plan("standin", lambda: commands.own("standin", commands.STANDIN, config), _answers(ping), port=port)
+
+
+def _producer(config: Config, with_standin: bool) -> Plan:
+    port = config.producer.metrics_port
+    is_up = _answers(f"http://{config.producer.metrics_host}:{port}/metrics") if port else lambda: True
+    needs = (TOPICS, "standin") if with_standin else (TOPICS,)
+    return Plan("producer", lambda: commands.own("producer", commands.PRODUCER, config), is_up, needs, port or None)
+
+
+def _server(config: Config) -> Plan:
+    port = config.server.port
+    return Plan(
+        "server", lambda: commands.own("server", commands.SERVER, config), _answers(f"{server_url(config)}/healthz"), (TOPICS,), port
+    )
+
+
+def server_url(config: Config) -> str:
+    """Base address of the chart's server, as this machine reaches it."""
+    host = "localhost" if config.server.host in {"127.0.0.1", "0.0.0.0", "::"} else config.server.host  # noqa: S104  # compared, not bound
+    return f"http://{host}:{config.server.port}"
+
+
+def has_data(config: Config) -> bool:
+    """The chart has fresh data."""
+    return _answers(f"{server_url(config)}/readyz")()
+
+
+@cache
+def _client() -> httpx.Client:
+    # No proxy stands between a machine and itself; a connection kept open would only outlive the part it was to.
+    return httpx.Client(timeout=_ANSWER_S, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+
+
+def _answers(url: str) -> Callable[[], bool]:
+    def ask() -> bool:
+        try:
+            return _client().get(url).is_success
+        except httpx.HTTPError:
+            return False
+
+    return ask
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection((flink.HOST, port), timeout=_ANSWER_S).close()
+    except OSError:
+        return False
+    return True
