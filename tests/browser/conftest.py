@@ -1,0 +1,97 @@
+"""A real browser, and pages that may neither log an error nor break the security policy."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.serving import ServerProcess, Windows
+from tests.stack import TestBroker
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_FLAGS = (
+    "--no-sandbox",  # the sandbox needs rights that a container doesn't have; the only page opened is ours
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+_NOTE_VIOLATIONS = """
+window.violations = [];
+document.addEventListener("securitypolicyviolation", (event) => violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+"""
+
+
+# Not for the whole session: while Playwright is open an event loop runs in this thread, and no other test could run one.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium from PATH. Without one the tests fail: a chart that nobody has looked at is not tested."""
+    found = next((path for name in _NAMES if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.fail(f"expected a browser on PATH ({', '.join(_NAMES)}), got none: install Chromium, on Debian `apt-get install chromium`")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=found, args=list(_FLAGS))
+        yield launched
+        launched.close()
+
+
+@dataclass
+class Watched:
+    """A page, and what went wrong on it."""
+
+    page: Page
+    server_dies: bool
+    faults: list[str] = field(default_factory=list)
+
+    def violations(self) -> list[str]:
+        """Breaches of the security policy so far."""
+        found: list[str] = self.page.evaluate("violations")
+        return found
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Any]:
+    """`open_page(url, **context)`: a watched page, which must have no fault at the test's end.
+
+    With `server_dies` refused connections are none: the browser itself logs them.
+    """
+    opened: list[Watched] = []
+
+    def open_it(url: str, *, server_dies: bool = False, **context: Any) -> Watched:
+        page = browser.new_context(**{"viewport": {"width": 1280, "height": 760}, **context}).new_page()
+        watched = Watched(page, server_dies)
+        page.on("console", lambda message: watched.faults.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: watched.faults.append(str(error)))
+        page.add_init_script(_NOTE_VIOLATIONS)
+        page.goto(url)
+        opened.append(watched)
+        return watched
+
+    yield open_it
+    for watched in opened:
+        violations = watched.violations()
+        faults = [fault for fault in watched.faults if not (watched.server_dies and "ERR_CONNECTION_REFUSED" in fault)]
+        watched.page.context.close()
+        assert violations == []
+        assert faults == []
+
+
+@pytest.fixture(scope="session")
+def windows(broker: TestBroker) -> Iterator[Windows]:
+    """Publishes windows."""
+    opened = Windows(broker.bootstrap_servers)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def server(broker: TestBroker, windows: Windows, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One server for all pages; a test that ends it starts it again."""
+    assert windows is not None  # the topic is there
+    started = ServerProcess(broker.bootstrap_servers, tmp_path_factory.mktemp("server") / "server.log", stale_after_s=3)
+    started.start()
+    yield started
+    started.close()

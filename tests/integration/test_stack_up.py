@@ -1,0 +1,76 @@
+"""The whole local stack: it comes up, brings back what dies, keeps its state, and leaves nothing running."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from klinestream.market.errors import StackError
+from klinestream.stack.commands import configuration
+from klinestream.stack.java import scripts
+from klinestream.stack.process import marked
+from klinestream.stack.supervisor import Supervisor
+from tests.eventually import eventually
+from tests.proof import prove
+from tests.whole_stack import TestStack
+
+_UP_S = 180
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestStack]:
+    """A stack that is up."""
+    started = TestStack(tmp_path_factory.mktemp("stack"))
+    try:
+        started.start()
+        yield started
+    finally:
+        started.stop()
+    assert not list(marked(f"{started.config.stack.state_dir}#")), "stop must leave nothing"
+
+
+@pytest.mark.parametrize("part", ["server", "producer", "standin", "task-manager-1", "job-manager", "broker"])
+def test_a_killed_part_comes_back_and_the_chart_with_it(stack: TestStack, part: str) -> None:
+    """After kill -9 of any part the supervisor starts it again, and the chart has fresh data again."""
+    began_ms = time.time_ns() // 1_000_000
+    killed = stack.kill(part)
+    eventually(lambda: stack.supervisor.pids().get(part) not in {None, killed}, 30, f"{part} is started again")
+    stack.wait_until_up(_UP_S)
+    stack.outages.append((part, began_ms, time.time_ns() // 1_000_000))
+
+
+def test_no_number_was_lost_doubled_or_changed_by_it(stack: TestStack) -> None:
+    """After all these kills the feed has holes only where producer or exchange were away, and every window is right, once."""
+    prove(stack)
+
+
+def test_a_second_stack_over_the_same_folder_is_refused(stack: TestStack) -> None:
+    """Another stack over a folder in use raises StackError that names the process; the first one goes on."""
+    with pytest.raises(StackError, match=rf"process {os.getpid()}"):
+        Supervisor(stack.config).start()
+    assert stack.supervisor.pids()
+
+
+def test_nothing_is_left_after_the_supervisor_was_killed(tmp_path: Path) -> None:
+    """`klinestream up` killed with -9 leaves no process behind, Flink's Python workers included; and it resumes from its state."""
+    config = TestStack(tmp_path).config
+    command = [str(scripts() / "klinestream"), "up", "--no-table", "--symbols", "5"]
+    with (tmp_path / "up.txt").open("wb") as output:
+        up = subprocess.Popen(command, env=os.environ | configuration(config), stdout=output, stderr=subprocess.STDOUT)
+    said = tmp_path / "up.txt"
+    eventually(lambda: "the chart has data" in said.read_text() or up.poll() is not None, _UP_S, "the chart has data")
+    assert up.poll() is None, said.read_text()
+    up.send_signal(signal.SIGKILL)
+    up.wait()
+    eventually(lambda: not list(marked(f"{tmp_path}#")), 15, "nothing is left")
+
+    again = TestStack(tmp_path)
+    try:
+        again.start()
+        assert again.supervisor.job_id
+    finally:
+        again.stop()

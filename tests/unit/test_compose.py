@@ -1,0 +1,56 @@
+"""docker-compose.yml is valid, keeps to this machine, and runs what `klinestream up` runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from klinestream.stack import commands
+
+FILE = Path(__file__).parents[2] / "docker-compose.yml"
+COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+
+def test_it_fits_the_compose_schema() -> None:
+    """The file is valid by Compose's own schema."""
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(FILE)]
+    found = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout
+
+
+def test_its_commands_are_those_of_the_local_stack() -> None:
+    """Each part of ours is started by the command that `klinestream up` starts it with."""
+    parts = {"topics": commands.TOPICS, "standin": commands.STANDIN, "producer": commands.PRODUCER, "server": commands.SERVER}
+    assert {name: tuple(SERVICES[name]["command"]) for name in parts} == parts
+    assert SERVICES["job-manager"]["command"][:2] == ["jobmanager.sh", "start-foreground"]
+    assert SERVICES["task-manager"]["command"][:2] == ["taskmanager.sh", "start-foreground"]
+    assert SERVICES["job"]["command"][:3] == ["klinestream", "job", "windows"]
+
+
+def test_published_ports_are_bound_to_localhost() -> None:
+    """Nothing is reachable from outside this machine."""
+    published = [port for service in SERVICES.values() for port in service.get("ports", ())]
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_every_variable_is_one_of_the_configuration() -> None:
+    """Variables of klinestream name keys that exist."""
+    known = {f"KLINESTREAM_{s}__{k}".upper() for s, table in commands.Config() for k in type(table).model_fields}
+    used = {name for service in SERVICES.values() for name in service.get("environment", {}) if name.startswith("KLINESTREAM")}
+    assert used
+    assert used <= known
+
+
+def test_no_secret_stands_in_it() -> None:
+    """No line gives a password or a token a value."""
+    assert not [name for service in SERVICES.values() for name in service.get("environment", {}) if "PASSWORD" in name or "TOKEN" in name]
+
+
+def test_what_lasts_has_a_volume_and_what_serves_a_healthcheck() -> None:
+    """Broker and Flink keep their state in volumes; all that serve say whether they are well."""
+    assert all(SERVICES[name]["volumes"] for name in ("broker", "job-manager", "task-manager"))
+    assert all("healthcheck" in SERVICES[name] for name in ("broker", "standin", "producer", "job-manager", "server"))

@@ -1,0 +1,42 @@
+"""What docs/topics.md says of topics and fields is what the code does."""
+
+from collections.abc import Iterator
+from dataclasses import Field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from klinestream.market.events import wire_fields
+from klinestream.market.topics import DAY_MS, HOUR_MS, MIB, TOPICS, Topic
+
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT = (DOCS / "topics.md").read_text()
+
+
+def retention(topic: Topic) -> str:
+    time = f"{topic.retention_ms // DAY_MS} d" if topic.retention_ms % DAY_MS == 0 else f"{topic.retention_ms // HOUR_MS} h"
+    return f"{time} or {topic.retention_bytes // MIB} MiB a partition"
+
+
+def overview(topic: Topic) -> str:
+    return f"| `{topic.name}` | {topic.key} | {topic.meaning} | {topic.partitions} | {retention(topic)} |"
+
+
+def rows(event: type[Any]) -> Iterator[str]:
+    for name, field in wire_fields(event).items():
+        yield row(name, field)
+
+
+def row(name: str, field: Field[Any]) -> str:
+    kind = field.metadata["kind"].value
+    if field.metadata["nullable"] and "null" not in kind:
+        kind += " or null"
+    return f"| `{name}` | {kind} | {field.metadata['meaning']} |"
+
+
+@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+def test_every_topic_and_field_is_documented(topic: Topic) -> None:
+    """docs/topics.md has a line for the topic and one for each field of its records, as the code has them."""
+    missing = [line for line in (overview(topic), *rows(topic.event)) if line not in TEXT]
+    assert not missing, "docs/topics.md lacks:\n" + "\n".join(missing)

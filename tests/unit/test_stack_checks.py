@@ -1,0 +1,48 @@
+"""What is checked beforehand: a taken port, a full disk, a second stack; each with what to do."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from klinestream.market.errors import StackError
+from klinestream.stack import checks
+from klinestream.stack.state_lock import StateLock
+from tests.ports import free_ports
+
+
+def test_a_taken_port_is_named_with_its_holder_and_key() -> None:
+    """A port that somebody listens on raises StackError with port, holder where known, key and variable."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+        with pytest.raises(StackError, match=rf"server\.port = {port} is taken.*KLINESTREAM_SERVER__PORT"):
+            checks.require_free_ports({"server.port": port})
+
+
+def test_one_port_for_two_parts_is_refused() -> None:
+    """Two keys with one port raise StackError that names both."""
+    (port,) = free_ports(1)
+    with pytest.raises(StackError, match=rf"port {port} is given to server\.port and stack\.flink_port"):
+        checks.require_free_ports({"server.port": port, "stack.flink_port": port})
+
+
+def test_free_ports_pass() -> None:
+    """Nothing is said of free ports."""
+    first, second = free_ports(2)
+    checks.require_free_ports({"server.port": first, "stack.flink_port": second})
+
+
+def test_a_full_disk_is_said_with_what_to_do(tmp_path: Path) -> None:
+    """Less room than needed raises StackError that says how much there is and what to do."""
+    with pytest.raises(StackError, match=r"GiB free.*make room.*--fresh"):
+        checks.require_room(tmp_path, 1 << 60)
+
+
+def test_a_second_stack_over_the_same_folder_is_refused(tmp_path: Path) -> None:
+    """The lock names its holder; once released it can be taken again."""
+    file = tmp_path / "lock"
+    first = StateLock(file)
+    with pytest.raises(StackError, match=r"another `klinestream up` \(process \d+\)"):
+        StateLock(file)
+    first.release()
+    StateLock(file).release()

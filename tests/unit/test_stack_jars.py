@@ -1,0 +1,73 @@
+"""Jars: only the right file is used, a wrong one is replaced, and without a network the message says what to do."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from klinestream.market.errors import StackError
+from klinestream.stack import jars
+from klinestream.stack.jars import Jar
+
+CONTENT = b"not really a jar"
+JAR = Jar("org.example", "thing", "1.0", hashlib.sha256(CONTENT).hexdigest())
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty Maven repository of this user, and a mirror that nobody runs."""
+    settings = tmp_path / "jgo.conf"
+    settings.write_text("[repositories]\nmirror = http://127.0.0.1:1/maven\n")
+    monkeypatch.setenv("JGO_CONFIG_FILE", str(settings))
+    monkeypatch.setenv("M2_REPO", str(tmp_path / "m2"))
+    return tmp_path / "m2"
+
+
+def store(repository: Path, content: bytes) -> None:
+    place = repository / JAR.repository_path
+    place.parent.mkdir(parents=True)
+    place.write_bytes(content)
+
+
+def test_a_jar_comes_from_the_users_repository(repository: Path, tmp_path: Path) -> None:
+    """What the user's Maven repository has is taken from there, without a network."""
+    store(repository, CONTENT)
+    jars.fetch(tmp_path / "jars", [JAR])
+    assert (tmp_path / "jars" / "thing-1.0.jar").read_bytes() == CONTENT
+
+
+def test_a_jar_that_was_changed_is_replaced(repository: Path, tmp_path: Path) -> None:
+    """A file with another hash in the stack's folder is not used, but replaced by the right one."""
+    store(repository, CONTENT)
+    target = tmp_path / "jars" / "thing-1.0.jar"
+    target.parent.mkdir()
+    target.write_bytes(b"something else")
+    jars.fetch(tmp_path / "jars", [JAR])
+    assert target.read_bytes() == CONTENT
+
+
+def test_without_network_the_message_says_what_to_do(repository: Path, tmp_path: Path) -> None:
+    """A download that fails names the jar, the address, and what to do; a wrong file in the repository counts as none."""
+    store(repository, b"cut off")
+    with pytest.raises(
+        StackError, match=r"(?s)expected to download thing-1\.0\.jar from http://127\.0\.0\.1:1/maven.*run it again: what has come is kept"
+    ):
+        jars.fetch(tmp_path / "jars", [JAR])
+    assert list((tmp_path / "jars").iterdir()) == []
+
+
+def test_the_lock_file_holds_a_hash_for_every_jar_and_no_address() -> None:
+    """Every locked jar has a sha256, the broker has a log binding, and the connector is not on its classpath."""
+    locked = jars.locked()
+    assert all(len(jar.sha256) == 64 for jar in locked)
+    assert {"kafka_2.13", "log4j-slf4j-impl", jars.CONNECTOR} <= {jar.artifact for jar in locked}
+    assert jars.CONNECTOR not in jars.broker_classpath(Path("jars"))
+    assert "://" not in jars.shipped("jgo.lock.toml").read_text()
+
+
+def test_a_lock_file_without_hashes_is_refused(tmp_path: Path) -> None:
+    """A lock file that lacks a hash raises StackError that says how to remake it."""
+    file = tmp_path / "jgo.lock.toml"
+    file.write_text('[[dependencies]]\ngroupId = "a"\nartifactId = "b"\nversion = "1"\n')
+    with pytest.raises(StackError, match="make lock"):
+        jars.locked(file)

@@ -1,0 +1,55 @@
+"""Jobs from outside: which checkpoint is the newest, what `flink run` said, and where a cluster is."""
+
+from pathlib import Path
+
+import pytest
+
+from klinestream.market.errors import ConfigError, StackError
+from klinestream.runtime.config import Config
+from klinestream.stack import jobs
+from klinestream.stack.submission import rest_url
+
+
+def checkpoint(folder: Path, run: str, number: int, complete: bool = True) -> Path:
+    made = folder / run / f"chk-{number}"
+    made.mkdir(parents=True)
+    if complete:
+        (made / "_metadata").touch()
+    return made
+
+
+def test_the_newest_complete_checkpoint_of_all_runs(tmp_path: Path) -> None:
+    """Numbers count over all runs, as numbers; a checkpoint that was cut off does not count; none is None."""
+    assert jobs.newest_checkpoint(tmp_path) is None
+    checkpoint(tmp_path, "first", 9)
+    newest = checkpoint(tmp_path, "second", 10)
+    checkpoint(tmp_path, "second", 11, complete=False)
+    assert jobs.newest_checkpoint(tmp_path) == newest
+
+
+def test_the_job_id_is_read_from_what_flink_run_prints() -> None:
+    """The id is found among warnings; without one the error holds the causes and not the frames."""
+    job_id = "0123456789abcdef0123456789abcdef"
+    assert jobs.job_id_in(f"WARNING: Unknown module\nJob has been submitted with JobID {job_id}\n") == job_id
+    with pytest.raises(StackError) as raised:
+        jobs.job_id_in("WARNING: Unknown module\njava.lang.Error: broken\n\tat a.b.C\nCaused by: no slots\n\t... 3 more\n")
+    assert "Caused by: no slots" in str(raised.value)
+    assert "at a.b.C" not in str(raised.value)
+
+
+@pytest.mark.parametrize("address", ["flink.example:8081", "http://flink.example:8081", "http://flink.example:8081/"])
+def test_a_cluster_is_found_by_host_and_port(address: str) -> None:
+    """An address with or without scheme means the same cluster."""
+    assert rest_url(Config(), address) == "http://flink.example:8081"
+
+
+def test_without_an_address_the_local_cluster_is_meant() -> None:
+    """The default is the local stack's job manager."""
+    assert rest_url(Config(), "") == f"http://127.0.0.1:{Config().stack.flink_port}"
+
+
+@pytest.mark.parametrize("address", ["flink.example", "ftp://flink.example:1", "http://:8081"])
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    """What is no host and port raises ConfigError that shows the form."""
+    with pytest.raises(ConfigError, match=r"host:port"):
+        rest_url(Config(), address)

@@ -1,0 +1,67 @@
+"""`klinestream up`: what its options make of the configuration, and what it shows."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from klinestream.cli.up import Exchange, Options, effective
+from klinestream.market.errors import ConfigError
+from klinestream.runtime.config import Config
+from klinestream.stack.meter import Flow
+from klinestream.stack.part import State
+from klinestream.stack.status import line, table
+from klinestream.stack.supervisor import Row
+
+ROWS = (Row("broker", State.UP, 17, 9092, 0, None), Row("producer", State.BACKING_OFF, None, 9108, 3, Flow(1400.4, 0.25)))
+
+
+def test_the_stand_in_takes_the_exchanges_place() -> None:
+    """By default all addresses are the stand-in's, and Kafka is the local broker."""
+    config = effective(Config(), Options())
+    port = config.stack.standin_port
+    assert (config.exchange.websocket_url, config.exchange.rest_url) == (f"ws://127.0.0.1:{port}", f"http://127.0.0.1:{port}")
+    assert config.kafka.bootstrap_servers == f"127.0.0.1:{config.stack.broker_port}"
+
+
+def test_the_real_exchange_keeps_its_address() -> None:
+    """With --exchange binance the configured addresses hold."""
+    assert effective(Config(), Options(Exchange.BINANCE)).exchange == Config().exchange
+
+
+def test_symbols_are_a_number_or_a_list() -> None:
+    """A number is how many the stand-in lists, all followed; a list is followed as it is."""
+    counted = effective(Config(), Options(symbols="30"))
+    assert (counted.standin.symbols, counted.exchange.symbols) == (30, ("*",))
+    assert effective(Config(), Options(symbols="btcusdt, ethusdt")).exchange.symbols == ("BTCUSDT", "ETHUSDT")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (Options(Exchange.BINANCE, symbols="30"), "expected --symbols to be a list"),
+        (Options(symbols="0"), "a number from 1 to 5000, got 0"),
+        (Options(Exchange.BINANCE, frames=Path()), "--frames needs the stand-in"),
+        (Options(frames=Path("nowhere")), "expected a folder of recorded frames at nowhere"),
+    ],
+)
+@pytest.mark.usefixtures("empty_folder")
+def test_options_that_contradict_are_refused(options: Options, said: str) -> None:
+    """What can't be meant raises ConfigError that says why."""
+    with pytest.raises(ConfigError, match=said):
+        effective(Config(), options)
+
+
+def test_the_table_shows_every_part_with_its_numbers() -> None:
+    """State, process, port, restarts, rate and age of each part, and the chart's address once there is one."""
+    console = Console(width=140, file=io.StringIO())
+    console.print(table(ROWS, "http://localhost:8084/chart"))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
+    for text in ("broker", "up", "17", "9092", "producer", "restarting", "3", "1,400", "0.2 s", "http://localhost:8084/chart"):
+        assert text in shown
+
+
+def test_the_line_says_the_same() -> None:
+    """Where there is no terminal the states and flows are one line."""
+    assert line(ROWS) == "broker up, producer restarting (1,400/s, 0.2 s old)"
