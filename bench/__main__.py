@@ -1,0 +1,44 @@
+"""`python -m bench [WHAT…]`: throughput, engine, latency, producer, footprint; all of them without an argument."""
+
+import tempfile
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench import engine, footprint, latency, producer, throughput
+from bench.report import Report
+
+
+class What(StrEnum):
+    """What can be measured."""
+
+    ENGINE = "engine"
+    THROUGHPUT = "throughput"
+    LATENCY = "latency"
+    PRODUCER = "producer"
+    FOOTPRINT = "footprint"
+
+
+MEASURES: dict[What, Callable[[Report, Path], None]] = {
+    What.ENGINE: engine.measure,
+    What.THROUGHPUT: throughput.measure,
+    What.LATENCY: latency.measure,
+    What.PRODUCER: producer.measure,
+    What.FOOTPRINT: footprint.measure,
+}
+
+
+def main(what: Annotated[list[What] | None, typer.Argument(help="What to measure; everything by default.")] = None) -> None:
+    """Measure, print tables, and write bench/results/<what>.json."""
+    for name in what or list(What):
+        report = Report(name)
+        with tempfile.TemporaryDirectory(prefix="klinestream-bench-", ignore_cleanup_errors=True) as folder:
+            MEASURES[name](report, Path(folder))
+        report.write()
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,83 @@
+"""`make soak`: the whole stack for minutes, its parts killed at random by a seeded script, then the proof from the topics."""
+
+import random
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from bench.report import Report
+from klinestream.market.topics import PUBLISHED_HEADER, WINDOWS
+from tests.eventually import eventually
+from tests.proof import prove
+from tests.topics import Topic
+from tests.whole_stack import TestStack
+
+PARTS = ("server", "producer", "standin", "task-manager-1", "job-manager", "broker")
+_BACK_S = 180.0
+_PAUSE_S = (3.0, 15.0)
+
+
+def main(
+    minutes: Annotated[float, typer.Option(min=1, max=600, help="How long.")] = 10.0,
+    symbols: Annotated[int, typer.Option(min=1, max=1400, help="How many symbols.")] = 50,
+    seed: Annotated[int, typer.Option(help="The same seed kills in the same order.")] = 1,
+) -> None:
+    """Kill, wait until all is well, and again; prove every number in the end."""
+    console, chosen, report = Console(), random.Random(seed), Report("soak")
+    with tempfile.TemporaryDirectory(prefix="klinestream-soak-", ignore_cleanup_errors=True) as folder:
+        stack = TestStack(Path(folder), str(symbols))
+        try:
+            stack.start()
+            until = time.monotonic() + 60 * minutes
+            while time.monotonic() < until:
+                time.sleep(chosen.uniform(*_PAUSE_S))
+                part = chosen.choice(PARTS)
+                seconds = _strike(stack, part)
+                console.print(f"{part}: data on the chart again after {seconds:.1f} s")
+            _report(report, stack)
+        finally:
+            stack.stop()
+    report.write()
+
+
+def _strike(stack: TestStack, part: str) -> float:
+    began_ms = time.time_ns() // 1_000_000
+    killed = stack.kill(part)
+    eventually(lambda: stack.supervisor.pids().get(part) not in {None, killed}, _BACK_S, f"{part} is started again")
+    stack.wait_until_up(_BACK_S)
+    stack.outages.append((part, began_ms, time.time_ns() // 1_000_000))
+    return (stack.outages[-1][2] - began_ms) / 1000
+
+
+def _report(report: Report, stack: TestStack) -> None:
+    pauses = _pauses(stack)
+    for part in PARTS:
+        mine = [pause for name, pause in pauses if name == part]
+        if mine:
+            report.row(f"kill -9 of {part}", kills=len(mine), mean_s=round(sum(mine) / len(mine), 1), most_s=round(max(mine), 1))
+    for what, count in asdict(prove(stack)).items():
+        report.row(what.replace("_", " "), count=count)
+    report.note("mean and most: the longest pause in the job's output around a kill, by published_ms; without a kill it is about a second")
+
+
+def _pauses(stack: TestStack) -> list[tuple[str, float]]:
+    """Of each outage: the part, and the longest time in which no window was published, seconds."""
+    windows = Topic(stack.bootstrap_servers, WINDOWS.name)
+    published = np.unique([int(dict(record.headers)[PUBLISHED_HEADER]) for record in windows.read()])
+    windows.close()
+    gaps = np.diff(published)
+    found = []
+    for part, began, back in stack.outages:
+        around = gaps[(published[1:] >= began) & (published[:-1] <= back)]
+        found.append((part, float(around.max()) / 1000))
+    return found
+
+
+if __name__ == "__main__":
+    typer.run(main)
