@@ -16,6 +16,7 @@ FRAMES = Path(__file__).parents[3] / "shared" / "data" / "binance-spot-2024-08-0
 SPEED = 10
 RECORDED_S = 650
 LEAD_S = 45  # until the producer has connected, on a busy machine too
+PATIENT_S = 600.0  # with silence: there is nothing to hear until the recording begins, and a producer about to reconnect misses that
 SYMBOLS = {"BTCUSDT", "ETHUSDT"}
 
 
@@ -25,7 +26,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestStack]:
     if not FRAMES.is_dir():
         pytest.skip(f"no recorded frames at {FRAMES.name}: the same check runs on the seeded market in test_stack_up.py")
     standin = {"frames": str(FRAMES), "speed": SPEED, "lead_s": LEAD_S, "ago_s": RECORDED_S}
-    started = TestStack(tmp_path_factory.mktemp("recorded"), ",".join(sorted(SYMBOLS)), standin=standin)
+    producer = {"silence_s": PATIENT_S}
+    started = TestStack(tmp_path_factory.mktemp("recorded"), ",".join(sorted(SYMBOLS)), standin=standin, producer=producer)
     try:
         started.launch()
         yield started
