@@ -71,6 +71,16 @@ class Publish(Generic[S]):
     last_trade_id: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A span of seconds that the series goes on without."""
+
+    from_ms: int
+    to_ms: int
+    trades: int | None
+    """How many trades fell in it, where ids tell: what is obtained of it later is proved by that."""
+
+
 class Continuity(Generic[S]):
     """One symbol. Every method returns what is to be published now, in order, before anything else of the symbol."""
 
@@ -155,19 +165,27 @@ class Continuity(Generic[S]):
         self._forget_published()
         return self._advance()
 
-    def give_up(self) -> tuple[list[Span], list[Publish[S]]]:
+    def give_up(self) -> tuple[list[GivenUp], list[Publish[S]]]:
         """Go on without what is missing: the spans that were given up, and what was held behind them."""
-        spans: list[Span] = []
+        spans: list[GivenUp] = []
         published: list[Publish[S]] = []
         self._fetched.clear()
         while self._held:
             opened = min(self._held)
             if self._newest is not None and opened > self._newest + SECOND_MS:
-                spans.append((self._newest + SECOND_MS, opened))
+                spans.append(GivenUp(self._newest + SECOND_MS, opened, self._trades_before(opened)))
                 self._newest, self._since, self._last_trade_id = opened - SECOND_MS, opened, None
                 self._doubt()
             published += self._advance()
         return spans, published
+
+    def _trades_before(self, opened: int) -> int | None:
+        """How many trades are missing before a held kline, where the klines from it to the next trade are there."""
+        while (kline := self._held.get(opened)) is not None:
+            if kline.first_trade_id >= 0:
+                return self._missing_trades(opened)
+            opened += SECOND_MS
+        return None
 
     def _advance(self) -> list[Publish[S]]:
         """Publish all that now follows without a break."""
@@ -183,11 +201,14 @@ class Continuity(Generic[S]):
         return published
 
     def _bridge(self) -> list[Publish[S]] | None:
-        """All from the newest second up to the next trade that is held, or if there is none, to the next kline; None if it can't be proved yet."""
+        """All from the newest second up to the next trade that is held, or to the next kline where there is none.
+
+        None if it can't be proved yet.
+        """
         trading = [opened for opened, kline in self._held.items() if kline.first_trade_id >= 0]
         end = min(trading, default=min(self._held))
-        assert self._newest is not None  # something is held, so something was published
-        between = range(self._newest + SECOND_MS, end, SECOND_MS)
+        begin = (self._newest or 0) + SECOND_MS  # something is held, so something was published
+        between = range(begin, end, SECOND_MS)
         missing = self._missing_trades(end)
         if missing == 0:
             return [self._as_live(self._held.pop(t)) if t in self._held else self._as_derived(t) for t in between]
@@ -202,7 +223,7 @@ class Continuity(Generic[S]):
             # Nothing tells where the missing trades begin but where they end.
             self._last_trade_id = self._held[end].first_trade_id - 1 - answered
         elif missing is None and self._last_trade_id is not None and answered:
-            self.unproved = (self.unproved[0] if self.unproved else self._newest + SECOND_MS, end)
+            self.unproved = (self.unproved[0] if self.unproved else begin, end)
         return [self._as_live(self._held.pop(t)) if t in self._held else self._as_rest(self._fetched[t]) for t in between]
 
     def _missing_trades(self, end: int) -> int | None:
