@@ -1,28 +1,33 @@
 """The producer's process: what it starts, watches and ends."""
 
 import signal
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from queue import SimpleQueue
 from types import FrameType
 from typing import NoReturn
 
 import structlog
 
-from klinestream.market.codec import encode_event
-from klinestream.market.events import PipelineEvent
-from klinestream.market.topics import KLINES, PIPELINE_EVENTS, PUBLISHED_HEADER, SCHEMA_HEADER, SCHEMA_VERSION
+from klinestream.market.errors import ConfigError
+from klinestream.market.topics import KLINES
 from klinestream.runtime.config import Config
-from klinestream.runtime.kafka import Publisher, Record, open_publisher, open_reader
+from klinestream.runtime.gap_ledger import read_ledger
+from klinestream.runtime.kafka import Publisher, open_publisher, open_reader
 from klinestream.runtime.metrics import MetricsServer
-from klinestream.runtime.rest import Rest, chosen_symbols
+from klinestream.runtime.rest import Rest
+from klinestream.runtime.symbol_lists import configured
+from klinestream.runtime.weights import Weights
 from producer.clock import ClockCheck
-from producer.connection import Connection
-from producer.groups import Group, groups
-from producer.intake import Intake
+from producer.fleet import Fleet
 from producer.metrics import Metrics
+from producer.outlet import Outlet
+from producer.tails import Tails
+from producer.wanted import Wanted
 
 log = structlog.get_logger()
 
@@ -31,6 +36,7 @@ COMPONENT = "producer"
 # Together below the five seconds in which a part ends.
 _JOIN_S = 1.0
 _FLUSH_S = 2.0
+_NAMED_MOST = 20
 
 
 class _Ended(BaseException):
@@ -48,9 +54,12 @@ def _produce(config: Config) -> NoReturn:
     failures: SimpleQueue[Exception] = SimpleQueue()
     stopped = threading.Event()
     with ExitStack() as stack:
-        rest = stack.enter_context(Rest(config.exchange))
-        symbols = chosen_symbols(config.exchange.symbols, rest.statuses())
-        planned = groups(symbols, _partitions(config), config.producer.streams_per_connection)
+        weights = Weights(config.exchange.weight_per_minute)
+        metrics.rest_weight.set_function(weights.used)
+        metrics.rest_closed.set_function(weights.closed_s)
+        rest = stack.enter_context(Rest(config.exchange, weights))
+        _check_choice(config, rest.statuses())
+        partitions = _partitions(config)
         publisher = open_publisher(config.kafka, CLIENT_ID, metrics.acknowledged)
         stack.callback(publisher.close, _FLUSH_S)
         metrics.queued.set_function(publisher.queued)
@@ -60,25 +69,42 @@ def _produce(config: Config) -> NoReturn:
         stack.callback(clock.join, _JOIN_S)
         stack.callback(stopped.set)
 
-        url = config.exchange.websocket_url.rstrip("/") + "/stream"
-        intakes = [Intake(group, url, publisher, metrics, _now_ms) for group in planned]
-        connections = [
-            Connection(group, url, config.producer, intake=intake, metrics=metrics, failures=failures)
-            for group, intake in zip(planned, intakes, strict=True)
-        ]
-        faults = _watch(planned, intakes, metrics, config.producer.silence_s)
+        name = config.producer.name or f"{socket.gethostname()}:{config.producer.metrics_port}"
+        outlet = Outlet(publisher, name, config.exchange.websocket_url, metrics, _now_ms)
+        tails = Tails(config.kafka, CLIENT_ID)
+        fleet = Fleet(config, partitions, outlet, metrics, tails=tails, weights=weights, now_ms=_now_ms, failures=failures)
         if config.producer.metrics_port:
+            faults = _watch(fleet, config.producer.silence_s)
             server = MetricsServer(config.producer.metrics_host, config.producer.metrics_port, metrics.registry, faults)
             stack.callback(server.close)
 
-        detail = f"{len(symbols)} symbols on {len(planned)} connections"
-        _tell(publisher, "started", detail)
-        stack.callback(_say_goodbye, publisher, config.kafka.queue_records, detail)
-        stack.callback(_stop, connections)
-        log.info("producing", symbols=len(symbols), connections=len(planned), exchange=url)
-        for connection in connections:
-            connection.start()
+        outlet.tell(COMPONENT, "started", name)
+        stack.callback(_say_goodbye, outlet, publisher, config.kafka.queue_records, name)
+        stack.callback(fleet.stop)
+        fleet.start()
+        wanted = Wanted(config, partial(_change, config, fleet, metrics), failures)
+        stack.callback(wanted.stop)
+        wanted.start()
+        log.info("producing", name=name, exchange=config.exchange.websocket_url)
         raise failures.get()
+
+
+def _check_choice(config: Config, statuses: Mapping[str, str]) -> None:
+    """A start that could follow nothing at all is a mistake; what is unknown beside others may have been delisted."""
+    choice = configured(config.exchange).chosen(statuses)
+    if not choice.symbols and choice.unknown:
+        raise ConfigError(
+            "exchange.symbols: expected symbols that the exchange lists, upper case, patterns, or * alone; "
+            f"got {', '.join(choice.unknown[:_NAMED_MOST])}"
+        )
+
+
+def _change(config: Config, fleet: Fleet, metrics: Metrics, added: list[str], removed: list[str], _reasons: dict[str, str]) -> None:
+    """Follow other symbols from now on. Raises BrokerError; then nothing is changed but what can be asked for again."""
+    fleet.forget(removed)
+    if added:
+        fleet.follow(added, read_ledger(config.kafka))
+    metrics.symbols.inc(len(added) - len(removed))
 
 
 def _partitions(config: Config) -> int:
@@ -90,40 +116,21 @@ def _partitions(config: Config) -> int:
         reader.close()
 
 
-def _watch(planned: Sequence[Group], intakes: Sequence[Intake], metrics: Metrics, silence_s: float) -> Callable[[], list[str]]:
-    """Set up the age of each connection's data as a metric, and return what tells which of them is too old."""
-
-    for group, intake in zip(planned, intakes, strict=True):
-        metrics.data_age.labels(group.name).set_function(intake.age_s)
+def _watch(fleet: Fleet, silence_s: float) -> Callable[[], list[str]]:
+    """What tells which connection's data is too old."""
 
     def faults() -> list[str]:
-        ages = {group.name: intake.age_s() for group, intake in zip(planned, intakes, strict=True)}
+        ages = {connection.label: connection.age_s() for connection in fleet.connections}
         # Noticing silence takes silence_s, mending it about a second.
-        return [f"connection {name}: newest kline is {age:.1f} s old" for name, age in ages.items() if age > silence_s + 2]
+        return [f"connection {label}: newest kline is {age:.1f} s old" for label, age in ages.items() if age > silence_s + 2]
 
     return faults
 
 
-def _stop(connections: Sequence[Connection]) -> None:
-    for connection in connections:
-        connection.stop()
-    deadline_s = time.monotonic() + _JOIN_S
-    for connection in connections:
-        if connection.is_alive():
-            connection.join(max(0.0, deadline_s - time.monotonic()))
-
-
-def _say_goodbye(publisher: Publisher, queue_records: int, detail: str) -> None:
+def _say_goodbye(outlet: Outlet, publisher: Publisher, queue_records: int, name: str) -> None:
     """Publish that the producer stops, unless that would wait for a broker that is away."""
     if publisher.queued() < queue_records:
-        _tell(publisher, "stopped", detail)
-
-
-def _tell(publisher: Publisher, event: str, detail: str) -> None:
-    now_ms = _now_ms()
-    happened = PipelineEvent(COMPONENT, event, now_ms, detail)
-    headers = ((SCHEMA_HEADER, b"%d" % SCHEMA_VERSION), (PUBLISHED_HEADER, b"%d" % now_ms))
-    publisher.publish(Record(PIPELINE_EVENTS.name, COMPONENT.encode(), encode_event(happened), now_ms, headers))
+        outlet.tell(COMPONENT, "stopped", name)
 
 
 def _now_ms() -> int:

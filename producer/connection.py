@@ -1,100 +1,134 @@
-"""One connection to the exchange, kept up by one thread."""
+"""One connection to the exchange, kept up: sessions follow each other, where the end is known beforehand without a break.
 
-import enum
+old session  ──────────────────────────────┤ stopped
+new session              ├─ opened ── proved ──────────────   each symbol's series goes on with what it delivers
+"""
+
 import random
 import threading
 import time
-from collections.abc import Iterator
-from queue import SimpleQueue
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 
 import structlog
-import websocket
-from websocket import ABNF, WebSocket, WebSocketConnectionClosedException, WebSocketException, WebSocketTimeoutException
 
-from klinestream.runtime.config import ProducerConfig
+from klinestream.runtime.config import ExchangeConfig, ProducerConfig
 from producer.backoff import pauses
-from producer.frames import Reply, Shutdown
-from producer.groups import Group, subscriptions
-from producer.intake import Intake
+from producer.feed import Feed
 from producer.metrics import Metrics
+from producer.session import End, Session
+from producer.streams import stream_name
 
 log = structlog.get_logger()
 
-_OPEN_S = 5.0
 _HEALTHY_S = 30.0  # a connection that lived this long was no part of a failing series
-_REPLY_S = 10.0
-_READ_BYTES = 64 * 1024
-# The exchange ends a connection that sends more than five messages a second, pongs included: three leave room for them.
-_REQUEST_PAUSE_S = 0.34
+_TICK_S = 0.25
+_PROOF_TICK_S = 0.02
+_REPLACED_EVERY_S = 60.0  # a symbol that stays silent on a new session too is not the connection's fault
+_JITTER = 0.05  # of a session's length: connections opened together must not end together
 
 
-class _ReadAhead(WebSocket):  # type: ignore[misc]  # the library ships no types
-    """The library asks the socket three times for each frame, for its header, its length and its payload: a third of its time."""
-
-    _ahead = b""
-    _at = 0
-
-    def _recv(self, bufsize: int) -> bytes:
-        if self._at >= len(self._ahead):
-            self._ahead = super()._recv(_READ_BYTES)
-            self._at = 0
-        found = self._ahead[self._at : self._at + bufsize]
-        self._at += len(found)
-        return found
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    session: Session
+    how: End | Exception
 
 
-class End(enum.StrEnum):
-    """Why a connection ended."""
+@dataclass(frozen=True, slots=True)
+class _Retiring:
+    session: Session
 
-    REFUSED = "refused"
-    CLOSED = "closed"
-    LOST = "lost"
-    SILENT = "silent"
-    SHUTDOWN = "shutdown"
-    UNANSWERED = "unanswered"
-    PROTOCOL = "protocol"
+
+@dataclass(frozen=True, slots=True)
+class _Changed:
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+class _Stop:
+    """The connection is no longer wanted."""
+
+
+_Event = _Ended | _Retiring | _Changed | _Stop
 
 
 class Connection(threading.Thread):
-    """Reads the streams of one group until `stop`; an error that it can't mend goes to `failures` and ends it."""
+    """Carries some symbols of one partition until `stop`; an error that it can't mend goes to `failures` and ends it."""
 
     def __init__(
-        self, group: Group, url: str, config: ProducerConfig, *, intake: Intake, metrics: Metrics, failures: "SimpleQueue[Exception]"
+        self,
+        name: str,
+        symbols: Iterable[str],
+        *,
+        exchange: ExchangeConfig,
+        config: ProducerConfig,
+        feed: Feed,
+        metrics: Metrics,
+        failures: "SimpleQueue[Exception]",
     ) -> None:
-        """`url` is the exchange's address for combined streams."""
-        super().__init__(name=f"connection-{group.name}", daemon=True)
-        self._group = group
-        self._url = url
+        """`feed` follows the symbols already."""
+        super().__init__(name=f"connection-{name}", daemon=True)
+        self.label = name
+        self.symbols = set(symbols)
+        """What it carries, or is about to; only `change` alters it."""
+        self._url = _streams_url(exchange.websocket_url)
+        self._fallback_url = _streams_url(exchange.fallback_websocket_url)
         self._config = config
-        self._intake = intake
+        self._feed = feed
         self._metrics = metrics
         self._failures = failures
+        self._events: SimpleQueue[_Event] = SimpleQueue()
         self._stopped = threading.Event()
-        self._socket: WebSocket | None = None
-        self._log = log.bind(connection=group.name)
+        self._sessions: set[Session] = set()
+        self._replaced_s = time.monotonic()
+        self._log = log.bind(connection=name)
+
+    def change(self, added: Iterable[str], removed: Iterable[str]) -> None:
+        """Carry other symbols too, or some no longer; the rest isn't disturbed. For one thread."""
+        plus, minus = tuple(sorted(added)), tuple(sorted(removed))
+        self.symbols |= set(plus)
+        self.symbols -= set(minus)
+        self._events.put(_Changed(plus, minus))
+
+    def replace(self) -> None:
+        """Hand over to a new session now, without a break."""
+        for session in list(self._sessions):
+            self._events.put(_Retiring(session))
 
     def stop(self) -> None:
         """Ask it to end; it does so at once, unless Kafka blocks it."""
         self._stopped.set()
-        socket = self._socket
-        if socket is not None:
-            socket.abort()
+        self._events.put(_Stop())
+        for session in list(self._sessions):
+            session.stop()
+
+    def age_s(self) -> float:
+        """Seconds since the close of the newest kline of any of its symbols; 0 without symbols."""
+        ages = self._feed.ages_s()
+        return min((ages[symbol] for symbol in list(self.symbols) if symbol in ages), default=0.0)
 
     def run(self) -> None:
         """The thread's work."""
         try:
-            self._keep_connected()
+            self._keep()
         except Exception as error:
             self._failures.put(error)
+        finally:
+            for session in list(self._sessions):
+                session.stop()
 
-    def _keep_connected(self) -> None:
+    def _keep(self) -> None:
         """The whole policy of reconnecting."""
         waits = self._pauses()
         while not self._stopped.is_set():
             began_s = time.monotonic()
-            end = self._session()
-            if self._stopped.is_set():
+            end = self._live_through(self._open())
+            if end is None:
                 return
+            if end is End.BLOCKED and self._url != self._fallback_url:
+                self._log.warning("blocked in this region (HTTP 451), going on with market data only", url=self._fallback_url)
+                self._url = self._fallback_url
             if time.monotonic() - began_s >= _HEALTHY_S:
                 waits = self._pauses()
             wait_s = next(waits)
@@ -105,72 +139,99 @@ class Connection(threading.Thread):
     def _pauses(self) -> Iterator[float]:
         return pauses(self._config.backoff_first_s, self._config.backoff_most_s, random.uniform)
 
-    def _session(self) -> End:
-        """One connection from its opening to its end."""
+    def _open(self) -> Session:
+        session = Session(
+            self.label,
+            self._url,
+            self._config,
+            feed=self._feed,
+            streams=[stream_name(symbol) for symbol in sorted(self.symbols)],
+            metrics=self._metrics,
+            ended=lambda session, how: self._events.put(_Ended(session, how)),
+            retiring=lambda session: self._events.put(_Retiring(session)),
+        )
+        self._sessions.add(session)
+        session.start()
+        return session
+
+    def _live_through(self, session: Session) -> End | None:
+        """From a session to the end of the last one that followed it without a break; None if the connection is to stop."""
+        planned_s = self._planned_s()
+        while True:
+            event = self._event(_TICK_S)
+            if isinstance(event, _Stop):
+                return None
+            if isinstance(event, _Ended):
+                self._sessions.discard(event.session)
+                if isinstance(event.how, Exception):
+                    raise event.how
+                if event.session is session:
+                    return event.how
+            elif isinstance(event, _Changed):
+                self._apply(event, session)
+            retiring = isinstance(event, _Retiring) and event.session is session
+            if retiring or time.monotonic() >= planned_s or self._stalled():
+                found = self._hand_over(session)
+                if found is None:
+                    return End.CLOSED if not self._stopped.is_set() else None
+                session, planned_s = found, self._planned_s()
+
+    def _planned_s(self) -> float:
+        return time.monotonic() + self._config.session_s * random.uniform(1 - _JITTER, 1)  # noqa: S311  # no secret
+
+    def _event(self, timeout_s: float) -> _Event | None:
         try:
-            socket = websocket.create_connection(self._url, timeout=_OPEN_S, class_=_ReadAhead, skip_utf8_validation=True)
-        except (WebSocketException, OSError) as error:
-            self._log.warning("exchange not reached, check exchange.websocket_url and the network", url=self._url, error=str(error))
-            return End.REFUSED
-        self._socket = socket
-        self._metrics.connections.inc()
-        try:
-            socket.settimeout(self._config.silence_s)
-            return self._receive(socket, self._subscribe(socket))
-        except WebSocketTimeoutException:
-            return End.SILENT
-        except WebSocketConnectionClosedException:
-            return End.CLOSED
-        except WebSocketException as error:
-            self._log.warning("websocket protocol broken", error=str(error))
-            return End.PROTOCOL
-        except OSError as error:
-            self._log.warning("connection broken", error=str(error))
-            return End.LOST
-        finally:
-            self._metrics.connections.dec()
-            self._socket = None
-            socket.shutdown()
+            return self._events.get(timeout=timeout_s)
+        except Empty:
+            return None
 
-    def _subscribe(self, socket: WebSocket) -> set[int]:
-        """Ask for all streams of the group; returns the ids that wait for a reply."""
-        requests = subscriptions(self._group.streams)
-        for request in requests:
-            socket.send(request)
-            if self._stopped.wait(_REQUEST_PAUSE_S):
-                break
-        self._log.info("subscribed", streams=len(self._group.streams), requests=len(requests))
-        return set(range(1, len(requests) + 1))
+    def _apply(self, change: _Changed, *sessions: Session) -> None:
+        for session in sessions:
+            session.change(map(stream_name, change.added), map(stream_name, change.removed))
 
-    def _receive(self, socket: WebSocket, unanswered: set[int]) -> End:
-        heard_s = time.monotonic()
-        answers_until_s = heard_s + _REPLY_S
-        while not self._stopped.is_set():
-            opcode, data = socket.recv_data(control_frame=True)
-            now_s = time.monotonic()
-            if opcode == ABNF.OPCODE_CLOSE:
-                self._log.info("closed by the exchange", code=int.from_bytes(data[:2], "big"), reason=data[2:].decode(errors="replace"))
-                return End.CLOSED
-            if opcode in (ABNF.OPCODE_PING, ABNF.OPCODE_PONG):
-                # The library has answered the ping; a connection that only pings is silent all the same.
-                if now_s - heard_s > self._config.silence_s:
-                    return End.SILENT
-                continue
-            heard_s = now_s
-            said = self._intake.take(data)
-            if isinstance(said, Shutdown):
-                self._log.info("the exchange is about to end the connection")
-                return End.SHUTDOWN
-            if said is not None:
-                self._answered(said, unanswered)
-            if unanswered and now_s > answers_until_s:
-                self._log.warning("subscriptions not answered", requests=sorted(unanswered))
-                return End.UNANSWERED
-        return End.CLOSED
+    def _stalled(self) -> bool:
+        """Some symbols are silent while others of the same session speak, and no new session was tried for that lately."""
+        if time.monotonic() - self._replaced_s < _REPLACED_EVERY_S:
+            return False
+        ages = self._feed.ages_s()
+        mine = {symbol: ages[symbol] for symbol in list(self.symbols) if symbol in ages}
+        silent = sorted(symbol for symbol, age_s in mine.items() if age_s > self._config.stall_s)
+        if not silent or len(silent) == len(mine):
+            return False
+        self._log.warning("symbols are silent, trying a new session", symbols=silent[:10], count=len(silent))
+        self._metrics.stalls.inc(len(silent))
+        return True
 
-    def _answered(self, reply: Reply, unanswered: set[int]) -> None:
-        if reply.error:
-            self._metrics.request_errors.inc()
-            self._log.error("subscription refused, its symbols will not come", request=reply.id, error=reply.error)
-        if reply.id is not None:
-            unanswered.discard(reply.id)
+    def _hand_over(self, old: Session) -> Session | None:
+        """Open the next session, and end the old one when the new one is proved; the one that lives on, None if none does.
+
+        Proved: every symbol that is fresh now has gone on, without a gap, with a kline that the new session delivered.
+        """
+        self._replaced_s = time.monotonic()
+        until_s = self._replaced_s + self._config.hand_over_s
+        ages = self._feed.ages_s()
+        new = self._open()
+        wanted = {symbol for symbol in self.symbols if ages.get(symbol, self._config.stall_s) < self._config.stall_s}
+        while not wanted <= new.proved and time.monotonic() < until_s:
+            event = self._event(_PROOF_TICK_S)
+            if isinstance(event, _Stop):
+                return None
+            if isinstance(event, _Changed):
+                self._apply(event, old, new)
+                wanted -= set(event.removed)
+            elif isinstance(event, _Ended):
+                self._sessions.discard(event.session)
+                if isinstance(event.how, Exception):
+                    raise event.how
+                if event.session is new:
+                    self._log.warning("hand-over failed, going on with the old session", reason=event.how.value)
+                    return old if old in self._sessions else None
+        old.stop()
+        outcome = "proved" if wanted <= new.proved else "unproved"
+        self._metrics.hand_overs.labels(outcome).inc()
+        self._log.info("handed over", outcome=outcome, symbols=len(wanted), missing=sorted(wanted - new.proved)[:10])
+        return new
+
+
+def _streams_url(base: str) -> str:
+    return base.rstrip("/") + "/stream"

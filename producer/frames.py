@@ -14,7 +14,7 @@ import orjson
 
 from klinestream.market import codec
 from klinestream.market.errors import RecordError
-from klinestream.market.events import KLINE_INTERVAL, SECOND_MS, Origin
+from klinestream.market.events import KLINE_INTERVAL, SECOND_MS, Kline, Origin
 
 # A close time this far ahead of our clock is a fault. The topic refuses what is 60 s ahead, and the rest of its batch with it.
 AHEAD_MOST_MS = 10_000
@@ -54,13 +54,17 @@ class ClosedKline:
 
     symbol: str
     open_time_ms: int
-    close_time_ms: int
+    close: str
+    trades: int
+    first_trade_id: int
+    """-1 where no trade fell in the second, and in a kline of REST, which doesn't tell it."""
     last_trade_id_within: int
     wire: dict[str, Any]
 
-    def value(self, last_trade_id: int | None) -> bytes:
-        """The value of its record; `last_trade_id` is the newest trade's up to its close, None if unknown."""
-        return orjson.dumps(self.wire | {"last_trade_id": last_trade_id, "origin": Origin.LIVE})
+    @property
+    def close_time_ms(self) -> int:
+        """When it closed."""
+        return self.open_time_ms + SECOND_MS - 1
 
 
 Frame = ClosedKline | Passed | Reply | Shutdown
@@ -149,7 +153,7 @@ def _plain(k: dict[str, Any]) -> ClosedKline | None:
         "s": symbol, "i": KLINE_INTERVAL, "t": t, "T": close_time, "o": o, "h": h, "l": l, "c": c,
         "v": v, "q": q, "V": taker_v, "Q": taker_q, "n": n, "f": first, "L": last,
     }  # fmt: skip  # one line a kind of field
-    return ClosedKline(symbol, t, close_time, last, wire)
+    return ClosedKline(symbol, t, c, n, first, last, wire)
 
 
 def _judged(k: dict[str, Any]) -> ClosedKline:
@@ -158,7 +162,15 @@ def _judged(k: dict[str, Any]) -> ClosedKline:
         raise RecordError("f: expected a trade id or -1")
     if kline.last_trade_id_within is None:
         raise RecordError("L: expected a trade id or -1")
-    return ClosedKline(kline.symbol, kline.open_time_ms, kline.close_time_ms, kline.last_trade_id_within, codec.kline_object(kline))
+    return closed(kline)
+
+
+def closed(kline: Kline) -> ClosedKline:
+    """A kline that another way has checked, of REST for example."""
+    wire = codec.kline_object(kline)
+    first = -1 if kline.first_trade_id is None else kline.first_trade_id
+    last = -1 if kline.last_trade_id_within is None else kline.last_trade_id_within
+    return ClosedKline(kline.symbol, kline.open_time_ms, wire["c"], kline.trades, first, last, wire)
 
 
 def _timely(kline: ClosedKline, now_ms: int) -> ClosedKline:

@@ -14,7 +14,7 @@ _LATENCY_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5
 
 @dataclass(slots=True)
 class Tally:
-    """What one connection counts with each frame: plain numbers of its own thread, since two Counters cost a tenth of its rate."""
+    """What one feed counts with each frame: plain numbers under its own lock, since two Counters cost a tenth of its rate."""
 
     frames: int = 0
     published: int = 0
@@ -26,11 +26,11 @@ class _Tallies(Collector):
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """As Prometheus sees them."""
-        frames = CounterMetricFamily("klinestream_producer_frames", "Frames received, by connection", labels=["connection"])
-        published = CounterMetricFamily("klinestream_producer_klines_published", "Klines published, by connection", labels=["connection"])
-        for connection, tally in self.of.items():
-            frames.add_metric([connection], tally.frames)
-            published.add_metric([connection], tally.published)
+        frames = CounterMetricFamily("klinestream_producer_frames", "Frames received, by partition", labels=["partition"])
+        published = CounterMetricFamily("klinestream_producer_klines_published", "Klines published, by partition", labels=["partition"])
+        for partition, tally in list(self.of.items()):
+            frames.add_metric([partition], tally.frames)
+            published.add_metric([partition], tally.published)
         yield from (frames, published)
 
 
@@ -51,13 +51,30 @@ class Metrics:
         self._tallies = _Tallies()
         self.registry.register(self._tallies)
         self.passed = counter("frames_passed_over", "Sound frames with nothing to publish: open klines, other intervals", "kind")
-        self.repeats = counter("repeats", "Klines not newer than the last one of their symbol")
+        self.repeats = counter("repeats", "Klines of seconds published or held already (duplicate), or given up (stale)", "kind")
         self.gaps = counter("gaps", "Times that a symbol's klines skipped seconds")
-        self.missing = counter("missing_klines", "Klines that are missing in those gaps")
+        self.missing = counter("missing_klines", "Klines that were missing in those gaps when they were noticed")
+        self.refilled = counter("refilled_klines", "Klines of those published in their place after all, by where they came from", "source")
+        self.deferred = counter("deferred_klines", "Klines of those that the feed went on without")
+        self.repaired = counter("repair_klines", "Klines of those that went to the repairs later")
+        self.refuted = counter("refuted_answers", "Answers of REST that trade ids contradict; asked again")
+        self.doubtful = counter("doubtful_spans", "Spans published from REST that trade ids contradict afterwards")
+        self.ledger = counter("ledger_entries", "Entries of the ledger of gaps, by state", "state")
+        self.backlog = gauge("backlog_spans", "Deferred spans that are still being fetched")
+        self.rest_answers = counter("rest_answers", "Answers of REST with klines")
+        self.rest_retries = counter("rest_retries", "Requests for klines that have to be sent again")
+        self.rest_failures = counter("rest_failures", "Requests for klines that got an answer that can't be used")
+        self.rest_refused = counter("rest_refused", "Requests for klines not taken, since the queue was full")
+        self.rest_waiting = gauge("rest_waiting", "Requests for klines that wait")
+        self.rest_weight = gauge("rest_weight", "Weight of REST requests used in this minute")
+        self.rest_closed = gauge("rest_closed_seconds", "For how long nothing is sent, since the exchange said so (429, 418)")
         self.dead_letters = counter("dead_letters", "Frames that could not be used")
         self.request_errors = counter("request_errors", "Requests that the exchange answered with an error")
         self.reconnects = counter("reconnects", "Connections that ended, by reason", "reason")
-        self.connections = gauge("connections", "Connections that are open")
+        self.hand_overs = counter("hand_overs", "Planned changes from one session to the next, by outcome", "outcome")
+        self.stalls = counter("stalled_symbols", "Symbols that were silent while others of their connection spoke")
+        self.connections = gauge("connections", "Websockets that are open")
+        self.symbols = gauge("symbols", "Symbols that are followed")
         self.queued = gauge("queued_records", "Records that Kafka has not acknowledged yet")
         self.data_age = gauge("data_age_seconds", "Seconds since the close of the newest kline, by connection", "connection")
         self.clock_offset = gauge("clock_offset_seconds", "The exchange's clock less ours")
@@ -75,6 +92,6 @@ class Metrics:
         if self._acknowledged % LATENCY_SAMPLE == 0:
             self.publish_latency.observe(seconds)
 
-    def tally(self, connection: str) -> Tally:
-        """What a connection counts on from now; before any is scraped, all connections have theirs."""
-        return self._tallies.of.setdefault(connection, Tally())
+    def tally(self, partition: int) -> Tally:
+        """What a partition's feed counts on from now."""
+        return self._tallies.of.setdefault(str(partition), Tally())

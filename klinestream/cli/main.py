@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from klinestream import __version__
-from klinestream.cli import doctor, job, producer, server, standin, topics, up
+from klinestream.cli import doctor, gaps, job, producer, server, standin, symbols, topics, up
 from klinestream.market.errors import KlinestreamError
 from klinestream.runtime import config
 
@@ -21,8 +21,10 @@ app.command()(up.up)
 app.command()(doctor.doctor)
 app.command()(producer.producer)
 app.command()(server.server)
+app.command()(gaps.gaps)
 app.add_typer(standin.app, name="standin")
 app.add_typer(topics.app, name="topics")
+app.add_typer(symbols.app, name="symbols")
 app.add_typer(job.app, name="job")
 
 

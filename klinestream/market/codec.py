@@ -7,6 +7,7 @@ short, stable reason. Unknown further fields are passed over, so that a later sc
 import base64
 import re
 from collections.abc import Callable
+from dataclasses import Field
 from functools import lru_cache
 from typing import Any
 
@@ -14,12 +15,32 @@ import orjson
 
 from klinestream.market import decimals
 from klinestream.market.errors import RecordError
-from klinestream.market.events import KLINE_INTERVAL, SECOND_MS, Kind, Kline, Origin, wire_fields
+from klinestream.market.events import (
+    GAP_TEXT_MOST,
+    KLINE_INTERVAL,
+    NO_SOURCE,
+    SECOND_MS,
+    FeedGap,
+    GapSource,
+    GapState,
+    Kind,
+    Kline,
+    Origin,
+    SymbolChoice,
+    gap_id,
+    wire_fields,
+)
 
 _KLINE = wire_fields(Kline)
+_CHOICE = wire_fields(SymbolChoice)
+_GAP = wire_fields(FeedGap)
+_GAP_STATES = frozenset(GapState)
+_GAP_SOURCES = frozenset(GapSource)
 _ORIGINS = frozenset(Origin)
+_ROW = ("t", "o", "h", "l", "c", "v", "T", "q", "n", "V", "Q")  # REST's columns; one that says nothing follows them
 # The exchange's own rule for symbols, which lets letters of any script in; the colon parts a venue from a name.
 _SYMBOL = re.compile(r"[\w\-.:]{1,50}")
+_SYMBOL_OR_PATTERN = re.compile(r"[\w\-.:*?]{1,50}")
 TIME_MOST_MS = 4_102_444_800_000  # 2100-01-01: past it a time is a fault, not a time
 
 
@@ -65,6 +86,14 @@ def kline_from(record: Any) -> Kline:
     return checked(Kline(**values))
 
 
+def kline_of_row(symbol: str, row: Any) -> Kline:
+    """A row of REST's klines as a kline of one second, without trade ids, which REST doesn't tell; raises RecordError."""
+    if not isinstance(row, list) or len(row) <= len(_ROW):
+        raise RecordError(f"not a row of {len(_ROW) + 1} columns or more")
+    record: dict[str, Any] = dict(zip(_ROW, row, strict=False))
+    return kline_from(record | {"s": symbol, "f": None, "L": None, "last_trade_id": None, "origin": Origin.REST})
+
+
 def checked(kline: Kline) -> Kline:
     """The same kline, if its fields agree with each other; raises RecordError."""
     if not is_symbol(kline.symbol):
@@ -92,6 +121,72 @@ def is_symbol(name: str) -> bool:
     return _SYMBOL.fullmatch(name) is not None
 
 
+def is_symbol_or_pattern(name: str) -> bool:
+    """Whether a name can be a symbol, or a pattern of symbols with `*` and `?`, in upper case.
+
+    >>> is_symbol_or_pattern("*USDT"), is_symbol_or_pattern("btcusdt")
+    (True, False)
+    """
+    return _SYMBOL_OR_PATTERN.fullmatch(name) is not None and name == name.upper()
+
+
+def decode_choice(line: bytes) -> SymbolChoice:
+    """The value of a record of `crypto_control`; raises RecordError."""
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        raise RecordError("not JSON") from None
+    if not isinstance(record, dict):
+        raise RecordError("not a JSON object")
+    values = {field.name: _read(record, name, field) for name, field in _CHOICE.items()}
+    if not is_symbol_or_pattern(values["name"]):
+        raise RecordError("name: expected a symbol or a pattern, upper case")
+    return SymbolChoice(**values)
+
+
+def decode_gap(line: bytes) -> FeedGap:
+    """The value of a record of `crypto_feed_gaps`; raises RecordError. Of a very long reason the beginning."""
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        raise RecordError("not JSON") from None
+    if not isinstance(record, dict):
+        raise RecordError("not a JSON object")
+    values = {field.name: _read(record, name, field) for name, field in _GAP.items()}
+    if values["state"] not in _GAP_STATES:
+        raise RecordError(f"state: expected {', '.join(GapState)}")
+    return _checked_gap(FeedGap(**values | {"state": GapState(values["state"]), "reason": values["reason"][:GAP_TEXT_MOST]}))
+
+
+def _read(record: dict[str, Any], name: str, field: Field[Any]) -> Any:
+    if name not in record:
+        raise RecordError(f"{name}: missing")
+    value = record[name]
+    if value is None and field.metadata["nullable"]:
+        return None
+    try:
+        return _READERS[field.metadata["kind"]](value)
+    except RecordError as error:
+        raise RecordError(f"{name}: {error}") from None
+
+
+def _checked_gap(gap: FeedGap) -> FeedGap:
+    if not is_symbol(gap.symbol):
+        raise RecordError("s: expected up to 50 letters, digits or _ - . :")
+    if gap.from_ms % SECOND_MS or gap.to_ms % SECOND_MS or gap.from_ms >= gap.to_ms:
+        raise RecordError("from, to: expected whole seconds, from before to")
+    if gap.gap != gap_id(gap.symbol, gap.from_ms, gap.to_ms):
+        raise RecordError("gap: not symbol:from-to")
+    if gap.klines > gap.seconds:
+        raise RecordError("klines: more than the gap has seconds")
+    sources = gap.source.split("+")
+    if gap.source != NO_SOURCE and (sources != sorted(set(sources)) or not _GAP_SOURCES.issuperset(sources)):
+        raise RecordError(f"source: expected {', '.join(GapSource)}, each once, in this order and joined by +, or {NO_SOURCE}")
+    if len(gap.producer) > GAP_TEXT_MOST:
+        raise RecordError(f"producer: expected up to {GAP_TEXT_MOST} characters")
+    return gap
+
+
 def encode_event(event: Any) -> bytes:
     """Any other event as the value of its record."""
     record: dict[str, Any] = {}
@@ -107,6 +202,12 @@ def encode_event(event: Any) -> bytes:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
+        raise RecordError("expected text")
+    return value
+
+
+def _note(value: Any) -> str:
+    if not isinstance(value, str):
         raise RecordError("expected text")
     return value
 
@@ -131,11 +232,19 @@ def _trade_id(value: Any) -> int | None:
     return value
 
 
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise RecordError("expected true or false")
+    return value
+
+
 _READERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.TEXT: _text,
+    Kind.NOTE: _note,
     Kind.TIME_MS: _time,
     Kind.PRICE: decimals.parse,
     Kind.VOLUME: decimals.parse,
     Kind.COUNT: _count,
     Kind.TRADE_ID: _trade_id,
+    Kind.FLAG: _flag,
 }

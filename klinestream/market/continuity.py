@@ -120,12 +120,12 @@ class Continuity(Generic[S]):
 
     @property
     def gaps(self) -> list[Span]:
-        """The spans of seconds that are neither published nor held nor fetched, oldest first."""
+        """The spans of seconds that are neither published nor held, oldest first."""
         found: list[Span] = []
         if self._newest is None:
             return found
         expected = self._newest + SECOND_MS
-        for opened in sorted(self._held.keys() | self._fetched.keys()):
+        for opened in sorted(self._held):
             if opened > expected:
                 found.append((expected, opened))
             expected = opened + SECOND_MS

@@ -13,12 +13,14 @@ SECOND_MS = 1000
 KLINE_INTERVAL = "1s"
 # In base64, with its record around it, this stays below the 1 MiB that a broker takes; a kline's frame has 400 bytes.
 RAW_BYTES_MOST = 512 * 1024
+GAP_TEXT_MOST = 300  # characters: a reader holds many gaps, and a table shows them
 
 
 class Kind(enum.StrEnum):
     """How a field looks on the wire."""
 
     TEXT = "text"
+    NOTE = "text, may be empty"
     TIME_MS = "integer, ms since 1970 UTC"
     PRICE = "decimal string, 8 decimals"
     VOLUME = "decimal string with 8 decimals, any size"
@@ -132,6 +134,75 @@ class PipelineEvent:
     event: str = wire("event", Kind.TEXT, "started, stopped, lagging, recovered, offsets_skipped")
     time_ms: int = wire("time", Kind.TIME_MS, "when")
     detail: str = wire("detail", Kind.TEXT, "for a person to read")
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolChoice:
+    """What somebody said at run time: that a symbol, or all that match a pattern, are wanted or not."""
+
+    name: str = wire("name", Kind.TEXT, "a symbol, or a pattern with * and ? such as `*USDT`, upper case; the record's key")
+    wanted: bool = wire("wanted", Kind.FLAG, "true to follow it, false not to")
+    time_ms: int = wire("time", Kind.TIME_MS, "when it was said; the record's timestamp")
+    by: str = wire("by", Kind.TEXT, "who said it")
+
+
+class GapState(enum.StrEnum):
+    """How far the story of a gap has come, in this order; whoever filled a gap, it is filled."""
+
+    DETECTED = "detected"
+    DEFERRED = "deferred"
+    """The feed went on without it; fetching goes on."""
+    UNFILLABLE = "unfillable"
+    REFILLED = "refilled"
+    """All its seconds are in the feed, in order."""
+    REPAIRED = "repaired"
+    """Its klines came too late for the feed and are in crypto_kline_repairs."""
+
+
+class GapSource(enum.StrEnum):
+    """Where the seconds of a gap were found."""
+
+    DERIVED = "derived"
+    LIVE = "live"
+    """Frames that came late, or over another connection."""
+    REST = "rest"
+    TOPIC = "topic"
+    """Another producer had published them."""
+
+
+NO_SOURCE = "none"
+
+
+def gap_id(symbol: str, from_ms: int, to_ms: int) -> str:
+    """The id of a gap: the same for all who miss the same seconds.
+
+    >>> gap_id("BTCUSDT", 1_700_000_000_000, 1_700_000_003_000)
+    'BTCUSDT:1700000000000-1700000003000'
+    """
+    return f"{symbol}:{from_ms}-{to_ms}"
+
+
+@dataclass(frozen=True, slots=True)
+class FeedGap:
+    """A state that a gap of the feed has reached, as one producer saw it. Identity: gap, state and producer."""
+
+    gap: str = wire("gap", Kind.TEXT, "id of the gap: symbol:from-to, the same for all who miss the same seconds")
+    symbol: str = wire("s", Kind.TEXT, "symbol, upper case")
+    state: GapState = wire("state", Kind.TEXT, "detected, deferred, unfillable, refilled or repaired")
+    producer: str = wire("producer", Kind.TEXT, "which producer says so")
+    from_ms: int = wire("from", Kind.TIME_MS, "open time of the first missing second")
+    to_ms: int = wire("to", Kind.TIME_MS, "open time of the first second there again, exclusive")
+    klines: int = wire("klines", Kind.COUNT, "how many of its seconds were obtained so far")
+    source: str = wire("source", Kind.TEXT, "where from: derived, live, rest, topic, several joined by +, or none")
+    proved: bool = wire("proved", Kind.FLAG, "true where trade ids proved the number of trades")
+    trades: int | None = wire("trades", Kind.COUNT, "how many trades are missing, as trade ids tell", nullable=True)
+    reason: str = wire("reason", Kind.NOTE, "why, for a person to read")
+    time_ms: int = wire("time", Kind.TIME_MS, "when the state was reached; the record's timestamp")
+
+    @property
+    def seconds(self) -> int:
+        """How many seconds are missing, found again or not."""
+        return (self.to_ms - self.from_ms) // SECOND_MS
 
 
 def wire_fields(event: type[Any]) -> dict[str, Field[Any]]:

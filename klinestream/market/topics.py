@@ -8,7 +8,7 @@ that a symbol has one partition number everywhere.
 from dataclasses import dataclass
 from typing import Any
 
-from klinestream.market.events import DeadLetter, Kline, LateKline, PipelineEvent, Window
+from klinestream.market.events import DeadLetter, FeedGap, Kline, LateKline, PipelineEvent, SymbolChoice, Window
 
 SYMBOL_PARTITIONS = 4
 HOUR_MS = 3_600_000
@@ -71,6 +71,9 @@ LATE_DATA = Topic(
     retention_ms=7 * DAY_MS,
 )
 KLINE_REPAIRS = Topic("crypto_kline_repairs", "klines that came too late for the feed", "symbol", Kline, retention_ms=7 * DAY_MS)
+FEED_GAPS = Topic(
+    "crypto_feed_gaps", "a state that a gap of the feed has reached: the ledger of gaps", "symbol", FeedGap, retention_ms=30 * DAY_MS
+)
 PIPELINE_EVENTS = Topic(
     "crypto_pipeline_events",
     "what happened to the parts of the pipeline",
@@ -80,5 +83,17 @@ PIPELINE_EVENTS = Topic(
     retention_ms=7 * DAY_MS,
 )
 
-TOPICS = (KLINES, WINDOWS, DEAD_LETTERS, LATE_DATA, KLINE_REPAIRS, PIPELINE_EVENTS)
+CONTROL = Topic(
+    "crypto_control",
+    "whether a symbol, or a pattern of symbols, is wanted; the newest record of a name counts, whatever its age",
+    "name",
+    SymbolChoice,
+    partitions=1,
+    retention_ms=7 * DAY_MS,
+    # Compaction keeps a record a name; this makes its segments as small as brokers take them, so that it gets to run.
+    retention_bytes=8 * MIB,
+    cleanup="compact",
+)
+
+TOPICS = (KLINES, WINDOWS, DEAD_LETTERS, LATE_DATA, KLINE_REPAIRS, FEED_GAPS, PIPELINE_EVENTS, CONTROL)
 BY_NAME = {topic.name: topic for topic in TOPICS}

@@ -64,10 +64,24 @@ class ExchangeConfig(Section):
 
     websocket_url: str = "wss://data-stream.binance.vision"
     """Base address of the websocket."""
+    fallback_websocket_url: str = "wss://data-stream.binance.vision"
+    """Where to go on if the websocket is blocked in this region (HTTP 451): market data only."""
     rest_url: str = "https://data-api.binance.vision"
     """Base address of the REST interface."""
+    fallback_rest_url: str = "https://data-api.binance.vision"
+    """REST for public data, used once `rest_url` refuses our region (HTTP 451); empty for none; never instead of an `http://` address."""
+    weight_per_minute: Annotated[int, Field(ge=100)] = 6000
+    """Weight of REST requests that the exchange allows; 90 % are used where it is urgent, else 50 %."""
     symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT")
-    """Symbols to follow; `*` alone means all that trade."""
+    """Symbols to follow, or patterns such as `*USDT`; none, or `*`, means all that trade."""
+    symbols_file: str = ""
+    """File with further symbols or patterns to follow, one a line; `#` begins a comment."""
+    unwanted: tuple[str, ...] = ()
+    """Symbols or patterns not to follow; a symbol's own name in `symbols` outweighs a pattern here."""
+    unwanted_file: str = ""
+    """File with further symbols or patterns not to follow."""
+    refresh_s: Seconds = 60.0
+    """How often the exchange is asked which symbols it lists and which of them trade."""
 
 
 class ProducerConfig(Section):
@@ -75,14 +89,30 @@ class ProducerConfig(Section):
 
     streams_per_connection: Annotated[int, Field(ge=1, le=1024)] = 512
     """Streams on one connection (the exchange allows 1,024)."""
+    name: str = ""
+    """This producer's name in the ledger of gaps; the machine's name and the metrics' port if empty."""
     silence_s: Seconds = 5.0
     """A connection with no frame for this long is replaced."""
+    stall_s: Seconds = 5.0
+    """A symbol without a kline for this long, on a connection that is not silent, leads to a new connection."""
+    session_s: Annotated[float, Field(ge=5, le=86_400)] = 85_800.0
+    """A connection is handed over after this long, before the exchange ends it at 24 hours."""
+    hand_over_s: Seconds = 10.0
+    """How long the old connection is kept at most until the new one is proved."""
+    hold_s: Seconds = 3.0
+    """How long klines are held at most for missing ones before them; then these are deferred to the repairs."""
+    repair_patience_s: Seconds = 3600.0
+    """How long the exchange is asked for deferred klines that it doesn't have before they count as unfillable."""
     backoff_first_s: Seconds = 0.25
     """Wait before the first reconnect; doubled each time, with jitter."""
     backoff_most_s: Seconds = 30.0
     """The longest wait between reconnects."""
     clock_check_s: Seconds = 60.0
     """How often our clock is compared with the exchange's."""
+    refill_workers: Annotated[int, Field(ge=1, le=64)] = 8
+    """Requests for missing klines at once."""
+    priority_symbols: tuple[str, ...] = ()
+    """Symbols whose gaps are refilled before those of others."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9108
     """Prometheus metrics on this port of `host`; 0 for none."""
     metrics_host: str = "127.0.0.1"

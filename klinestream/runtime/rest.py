@@ -1,6 +1,7 @@
-"""The exchange's REST interface, as far as klinestream asks it: its clock and its symbols."""
+"""The exchange's REST interface, as far as klinestream asks it: its clock, its symbols and its klines of 1 s."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -8,26 +9,47 @@ import httpx
 import structlog
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential, wait_random
 
-from klinestream.market.errors import ConfigError, ExchangeError
+from klinestream.market.codec import kline_of_row
+from klinestream.market.errors import ExchangeError, RecordError
+from klinestream.market.events import KLINE_INTERVAL, SECOND_MS, Kline
 from klinestream.runtime.config import ExchangeConfig
+from klinestream.runtime.weights import Weights
 
 log = structlog.get_logger()
 
+KLINES_MOST = 1000
+"""How many seconds one request can ask for."""
+KLINES_WEIGHT = 2
+_TIME_WEIGHT, _INFO_WEIGHT = 1, 20
 _TIMEOUT_S = 10.0
+_URGENT_TIMEOUT_S = 2.0  # klines are held for 3 s by default: time to ask once more
 _PATIENCE_S = 30.0  # how long a start waits for an exchange that is away or says that we ask too much
-_ALL = ("*",)
 
 
-class _PassingError(ExchangeError):
+class PassingError(ExchangeError):
     """No answer, or one that may be another in a moment."""
+
+
+class NotYetError(PassingError):
+    """Nothing was sent: the exchange's limits don't allow it now; `wait_s` says when to ask again."""
+
+    def __init__(self, message: str, wait_s: float) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+
+
+class BannedError(PassingError):
+    """418 or 403: over for now, and longer than a start waits."""
 
 
 class Rest:
     """A connection to the exchange's REST interface. Not for several threads at once."""
 
-    def __init__(self, config: ExchangeConfig) -> None:
-        """Connects with the first request."""
+    def __init__(self, config: ExchangeConfig, weights: Weights | None = None) -> None:
+        """Connects with the first request. `weights` is asked before each request and told of each answer; all threads may share it."""
         self._base = config.rest_url.rstrip("/")
+        self._fallback = config.fallback_rest_url.rstrip("/")
+        self._weights = weights
         self._client = httpx.Client(timeout=_TIMEOUT_S)
 
     def __enter__(self) -> Self:
@@ -44,36 +66,129 @@ class Rest:
 
     def server_time_ms(self) -> int:
         """The exchange's clock. Raises ExchangeError."""
-        found = self._get("/api/v3/time").get("serverTime")
+        found = self._object("/api/v3/time", _TIME_WEIGHT).get("serverTime")
         if not isinstance(found, int):
             raise ExchangeError(f"expected serverTime from {self._base}/api/v3/time, got {found!r}: check exchange.rest_url")
         return found
 
     def statuses(self) -> dict[str, str]:
         """Symbol → status (TRADING, BREAK …) of all that the exchange lists. Tries for a while; raises ExchangeError."""
-        listed = patiently(lambda: self._get("/api/v3/exchangeInfo")).get("symbols")
+        listed = patiently(lambda: self._object("/api/v3/exchangeInfo", _INFO_WEIGHT)).get("symbols")
         try:
             return {entry["symbol"]: entry["status"] for entry in listed or ()}
         except (TypeError, KeyError):
             raise ExchangeError(f"expected symbols with a status from {self._base}/api/v3/exchangeInfo: check exchange.rest_url") from None
 
-    def _get(self, path: str) -> dict[str, Any]:
-        url = self._base + path
+    def klines(self, symbol: str, from_ms: int, to_ms: int, *, urgent: bool = False) -> list[Kline]:
+        """The closed 1 s klines that open in [from_ms, to_ms), up to `KLINES_MOST` seconds of them, oldest first.
+
+        Seconds that the exchange doesn't have, or not yet, are missing. What is not urgent leaves more of the exchange's
+        weight to others and waits longer for an answer. Raises ExchangeError; a PassingError may be over in a moment.
+        """
+        check_span(from_ms, to_ms)
+        path = "/api/v3/klines"
+        query: dict[str, str | int] = {"symbol": symbol, "interval": KLINE_INTERVAL, "startTime": from_ms, "endTime": to_ms - 1}
+        answer = self._answer(path, KLINES_WEIGHT, query | {"limit": KLINES_MOST}, urgent)
+        rows = _json(answer)
+        if not isinstance(rows, list):
+            raise ExchangeError(f"expected a list of klines from {self._base}{path}, got {answer.text[:200]!r}: check exchange.rest_url")
         try:
-            response = self._client.get(url)
-        except httpx.TransportError as error:
-            raise _PassingError(f"expected an answer from {url}: {error}; check exchange.rest_url and the network") from None
-        if response.status_code != httpx.codes.OK:
-            message = f"expected 200 from {url}, got {response.status_code}: {response.text[:200]}"
-            passing = response.status_code == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error
-            raise _PassingError(message) if passing else ExchangeError(message)
-        try:
-            found = response.json()
-        except ValueError:
-            found = None
+            found = [kline_of_row(symbol, row) for row in rows]
+        except RecordError as error:
+            raise ExchangeError(f"expected klines of {symbol} from {self._base}{path}, got one with {error}: tell its makers") from None
+        _check_order(found, from_ms, to_ms)
+        # A second in progress is answered as it stands, and only the answer's own date is by the exchange's clock.
+        now_ms = _date_ms(answer)
+        return [kline for kline in found if now_ms is None or kline.close_time_ms < now_ms]
+
+    def _object(self, path: str, weight: int) -> dict[str, Any]:
+        answer = self._answer(path, weight, {}, urgent=True)
+        found = _json(answer)
         if not isinstance(found, dict):
-            raise ExchangeError(f"expected a JSON object from {url}, got {response.text[:200]!r}: check exchange.rest_url")
+            raise ExchangeError(f"expected a JSON object from {answer.url}, got {answer.text[:200]!r}: check exchange.rest_url")
         return found
+
+    def _answer(self, path: str, weight: int, query: dict[str, str | int], urgent: bool) -> httpx.Response:
+        """An answer with status 200. Raises ExchangeError."""
+        answer = self._send(path, weight, query, urgent)
+        if answer.status_code == httpx.codes.UNAVAILABLE_FOR_LEGAL_REASONS:
+            self._fall_back()
+            answer = self._send(path, weight, query, urgent)
+        status = answer.status_code
+        if status == httpx.codes.OK:
+            return answer
+        message = f"expected 200 from {self._base}{path}, got {status}: {answer.text[:200]}"
+        if status in (httpx.codes.FORBIDDEN, httpx.codes.IM_A_TEAPOT):
+            raise BannedError(message)
+        if status == httpx.codes.TOO_MANY_REQUESTS or answer.is_server_error:
+            raise PassingError(message)
+        raise ExchangeError(message)
+
+    def _send(self, path: str, weight: int, query: dict[str, str | int], urgent: bool) -> httpx.Response:
+        """Any answer. Raises PassingError if there is none, or if nothing may be sent now."""
+        weights, url = self._weights, self._base + path
+        sent = weights.take(weight, urgent) if weights else None
+        if weights and sent is None:
+            wait_s = weights.wait_s(weight, urgent)
+            raise NotYetError(f"expected room for a request to {url}, but the exchange's limits are used up for {wait_s:.1f} s", wait_s)
+        answer = None
+        try:
+            answer = self._client.get(url, params=query, timeout=_URGENT_TIMEOUT_S if urgent and query else _TIMEOUT_S)
+        except httpx.RequestError as error:
+            raise PassingError(f"expected an answer from {url}: {error}; check exchange.rest_url and the network") from None
+        finally:
+            if weights and sent and answer is None:
+                weights.lost(sent)
+        if weights and sent:
+            headers = answer.headers
+            weights.answered(sent, answer.status_code, headers.get("X-MBX-USED-WEIGHT-1M"), headers.get("Retry-After"))
+        return answer
+
+    def _fall_back(self) -> None:
+        """Ask another address from now on. Raises ExchangeError if there is none."""
+        # The exchange itself speaks https alone: real klines must never mix with those of a stand-in.
+        other = httpx.URL(self._base).scheme != httpx.URL(self._fallback).scheme
+        if self._base == self._fallback or other:
+            raise ExchangeError(
+                f"expected an answer from {self._base}, but it refuses requests from this region (451): "
+                "set exchange.rest_url to an address that may be used from here"
+            )
+        log.warning(
+            "the exchange refuses requests from this region, asking another address from now on", refused=self._base, now=self._fallback
+        )
+        self._base = self._fallback
+
+
+def check_span(from_ms: int, to_ms: int) -> None:
+    """Raise ValueError unless one request can ask for these open times."""
+    if from_ms < 0 or from_ms % SECOND_MS or to_ms % SECOND_MS or not 0 < to_ms - from_ms <= KLINES_MOST * SECOND_MS:
+        raise ValueError(f"expected 1 to {KLINES_MOST} whole seconds, got [{from_ms}, {to_ms})")
+
+
+def _check_order(klines: Sequence[Kline], from_ms: int, to_ms: int) -> None:
+    after_ms = from_ms - 1
+    for kline in klines:
+        if not after_ms < kline.open_time_ms < to_ms:
+            raise ExchangeError(
+                f"expected klines of {kline.symbol} from {from_ms} to {to_ms}, oldest first, got {kline.open_time_ms}: "
+                "check exchange.rest_url"
+            )
+        after_ms = kline.open_time_ms
+
+
+def _json(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        return None
+
+
+def _date_ms(answer: httpx.Response) -> int | None:
+    """When the answer was made, to the second below; None if it doesn't say."""
+    try:
+        return int(parsedate_to_datetime(answer.headers["Date"]).timestamp()) * SECOND_MS
+    except (KeyError, ValueError):
+        return None
 
 
 def patiently(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -85,27 +200,10 @@ def patiently(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         )
 
     retrying = Retrying(
-        retry=retry_if_exception(lambda error: isinstance(error, _PassingError)),
+        retry=retry_if_exception(lambda error: isinstance(error, PassingError) and not isinstance(error, BannedError)),
         stop=stop_after_delay(_PATIENCE_S),
         wait=wait_exponential(multiplier=0.25, max=5) + wait_random(0, 0.25),
         before_sleep=tell,
         reraise=True,
     )
     return retrying(ask)
-
-
-def chosen_symbols(wanted: Iterable[str], statuses: dict[str, str]) -> tuple[str, ...]:
-    """The symbols to follow, sorted: those wanted, or with `*` alone all that trade. Raises ConfigError naming unknown ones.
-
-    >>> chosen_symbols(["*"], {"BTCUSDT": "TRADING", "OLDUSDT": "BREAK"})
-    ('BTCUSDT',)
-    """
-    names = tuple(wanted)
-    if names == _ALL:
-        return tuple(sorted(symbol for symbol, status in statuses.items() if status == "TRADING"))
-    unknown = sorted(set(names) - statuses.keys())
-    if unknown or not names:
-        raise ConfigError(
-            f"exchange.symbols: expected symbols that the exchange lists, upper case, or * alone; got {', '.join(unknown) or 'none'}"
-        )
-    return tuple(sorted(set(names)))

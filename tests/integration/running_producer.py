@@ -11,14 +11,23 @@ from typing import Any
 
 import httpx
 import orjson
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import NewTopic
-from kafka.errors import TopicAlreadyExistsError
+from kafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
 from klinestream.market import codec
 from klinestream.market.events import Kline
 from klinestream.market.partitions import partition_of
-from klinestream.market.topics import DEAD_LETTERS, KLINES, PIPELINE_EVENTS, PUBLISHED_HEADER, SCHEMA_HEADER
+from klinestream.market.topics import (
+    CONTROL,
+    DEAD_LETTERS,
+    FEED_GAPS,
+    KLINE_REPAIRS,
+    KLINES,
+    PIPELINE_EVENTS,
+    PUBLISHED_HEADER,
+    SCHEMA_HEADER,
+)
 from klinestream.runtime.kafka import Reader, Record
 from tests.eventually import eventually
 from tests.stack import TestBroker
@@ -26,7 +35,7 @@ from tests.stack import TestBroker
 COMMAND = [sys.executable, "-m", "klinestream.cli.main", "producer"]
 START_S = 30.0
 SOON_S = 15.0
-TOPICS = (KLINES, DEAD_LETTERS, PIPELINE_EVENTS)
+TOPICS = (KLINES, DEAD_LETTERS, PIPELINE_EVENTS, FEED_GAPS, KLINE_REPAIRS, CONTROL)
 
 
 class RunningProducer:
@@ -48,12 +57,16 @@ class RunningProducer:
 
     def metric(self, name: str) -> float:
         """Sum of a metric over its labels; 0 while it isn't there."""
-        try:
-            lines = httpx.get(f"http://127.0.0.1:{self.port}/metrics", trust_env=False).text.splitlines()
-        except httpx.TransportError:
-            return 0.0
+        lines = self.scrape().splitlines()
         full = f"klinestream_producer_{name}"
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == full)
+
+    def scrape(self) -> str:
+        """All metrics as Prometheus sees them; empty while nobody answers."""
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.port}/metrics", trust_env=False).text
+        except httpx.TransportError:
+            return ""
 
     def health(self) -> httpx.Response:
         """What /healthz says."""
@@ -86,6 +99,24 @@ def create_topics(broker: TestBroker) -> None:
             admin.create_topics([NewTopic(topic.name, topic.partitions, 1, topic_configs=topic.settings())])
         except TopicAlreadyExistsError:
             continue
+    admin.close()
+
+
+def empty_topics(broker: TestBroker) -> None:
+    """Delete what earlier tests left in the topics: a producer goes on from there."""
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
+    places = {
+        TopicPartition(topic.name, partition): -1 for topic in TOPICS if topic is not CONTROL for partition in range(topic.partitions)
+    }
+
+    def emptied() -> bool:
+        try:
+            admin.delete_records(places)
+        except UnknownTopicOrPartitionError:
+            return False  # made a moment ago
+        return True
+
+    eventually(emptied, SOON_S, "the topics are empty")
     admin.close()
 
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 from websockets.datastructures import Headers
@@ -19,14 +20,15 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "BNBUSDT", "DOGEUSDT")
 
 
 def kline(symbol: str, second: int, **changes: Any) -> dict[str, Any]:
-    """The exchange's kline of that second since 1970; every third second is quiet."""
+    """The exchange's kline of that second since 1970; every third second is quiet. Ids follow each other, closes are carried on."""
     trades = second % 3
-    first = second * 10 if trades else -1
-    price = decimals.show(10**8 * (100 + second % 50))
+    first = second - 1 if trades else -1
+    traded = second - (not trades)
+    price = decimals.show(10**8 * (100 + traded % 50))
     fields = {
         "t": second * 1000, "T": second * 1000 + 999, "s": symbol, "i": "1s", "f": first, "L": first + trades - 1 if trades else -1,
-        "o": price, "c": price, "h": price, "l": price, "v": "1.50000000", "n": trades, "x": True,
-        "q": "150.00000000", "V": "0.00000000", "Q": "0.00000000", "B": "0",
+        "o": price, "c": price, "h": price, "l": price, "v": "1.50000000" if trades else "0.00000000", "n": trades, "x": True,
+        "q": "150.00000000" if trades else "0.00000000", "V": "0.00000000", "Q": "0.00000000", "B": "0",
     }  # fmt: skip  # as the exchange groups them
     return fields | changes
 
@@ -37,6 +39,12 @@ def frame(symbol: str, second: int, **changes: Any) -> str:
     return orjson.dumps({"stream": f"{symbol.lower()}@kline_1s", "data": data}).decode()
 
 
+def row(symbol: str, second: int) -> list[Any]:
+    """The same kline as REST gives it."""
+    k = kline(symbol, second)
+    return [k["t"], k["o"], k["h"], k["l"], k["c"], k["v"], k["T"], k["q"], k["n"], k["V"], k["Q"], "0"]
+
+
 class SmallExchange:
     """Serves `/stream` and REST on a free port of localhost; `say` sends to whoever subscribed to a symbol."""
 
@@ -45,6 +53,12 @@ class SmallExchange:
         self.answers = True
         self.offset_ms = 0
         self.pongs: list[bytes] = []
+        self.statuses: dict[str, str] = {}
+        """Of symbols that don't trade."""
+        self.withheld: set[int] = set()
+        """Seconds that REST doesn't have."""
+        self.asked: list[tuple[str, int, int]] = []
+        """Symbol, first and last second of each request for klines."""
         self.requests: dict[ServerConnection, list[tuple[float, bytes]]] = defaultdict(list)
         self._subscribers: dict[str, set[ServerConnection]] = defaultdict(set)
         self._lock = threading.Lock()
@@ -69,6 +83,11 @@ class SmallExchange:
         """How many connections are open."""
         with self._lock:
             return len({connection for connections in self._subscribers.values() for connection in connections})
+
+    def sessions(self, symbol: str) -> int:
+        """How many connections have subscribed to a symbol."""
+        with self._lock:
+            return len(self._subscribers[symbol])
 
     def say(self, symbol: str, *messages: str | bytes) -> None:
         """Send messages to the subscribers of a symbol."""
@@ -118,7 +137,8 @@ class SmallExchange:
                     connection.send(orjson.dumps({"result": None, "id": request["id"]}), text=True)
                 with self._lock:
                     for symbol in asked:
-                        self._subscribers[symbol].add(connection)
+                        act = self._subscribers[symbol].add if request["method"] == "SUBSCRIBE" else self._subscribers[symbol].discard
+                        act(connection)
         except ConnectionClosed:
             pass
         finally:
@@ -130,9 +150,15 @@ class SmallExchange:
         del connection
         if request.path == "/stream":
             return None
-        found: dict[str, Any] = {"serverTime": time.time_ns() // 1_000_000 + self.offset_ms}
-        if request.path == "/api/v3/exchangeInfo":
-            found = {"symbols": [{"symbol": symbol, "status": "TRADING"} for symbol in SYMBOLS]}
+        found: Any = {"serverTime": time.time_ns() // 1_000_000 + self.offset_ms}
+        url = urlsplit(request.path)
+        if url.path == "/api/v3/exchangeInfo":
+            found = {"symbols": [{"symbol": symbol, "status": self.statuses.get(symbol, "TRADING")} for symbol in SYMBOLS]}
+        elif url.path == "/api/v3/klines":
+            query = dict(parse_qsl(url.query))
+            symbol, first, last = query["symbol"], int(query["startTime"]) // 1000, int(query["endTime"]) // 1000
+            self.asked.append((symbol, first, last))
+            found = [row(symbol, second) for second in range(first, last + 1) if second not in self.withheld]
         body = orjson.dumps(found)
         headers = Headers({"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"})
         return Response(HTTPStatus.OK, "OK", headers, body)

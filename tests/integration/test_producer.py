@@ -4,19 +4,22 @@ import base64
 import itertools
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from klinestream.market.codec import decode_gap
+from klinestream.market.events import Kline
 from klinestream.market.partitions import partition_of
-from klinestream.market.topics import DEAD_LETTERS, KLINES, PIPELINE_EVENTS
+from klinestream.market.topics import DEAD_LETTERS, FEED_GAPS, KLINE_REPAIRS, KLINES, PIPELINE_EVENTS
 from klinestream.runtime.config import KafkaConfig
+from klinestream.runtime.control import ControlLog
 from klinestream.runtime.kafka import Reader, open_reader
 from tests.eventually import eventually
-from tests.integration.running_producer import SOON_S, START_S, RunningProducer, Since, create_topics, now_s, seconds
+from tests.integration.running_producer import SOON_S, START_S, RunningProducer, Since, create_topics, empty_topics, now_s, seconds
 from tests.integration.small_exchange import SYMBOLS, SmallExchange, frame
 from tests.ports import free_ports
 from tests.stack import TestBroker
@@ -37,11 +40,19 @@ def reader(broker: TestBroker) -> Iterator[Reader]:
     opened.close()
 
 
-@pytest.fixture(params=["kafka-python", "confluent-kafka"])
-def config(request: pytest.FixtureRequest, broker: TestBroker, exchange: SmallExchange) -> dict[str, dict[str, Any]]:
+@pytest.fixture
+def client() -> str:
+    """Which Kafka client the producer uses: what both must do is tested in test_kafka.py."""
+    return "kafka-python"
+
+
+@pytest.fixture
+def config(client: str, broker: TestBroker, exchange: SmallExchange, reader: Reader) -> dict[str, dict[str, Any]]:
+    assert reader.bounds(KLINES.name)
+    empty_topics(broker)
     (port,) = free_ports(1)
     return {
-        "kafka": {"bootstrap_servers": broker.bootstrap_servers, "client": request.param},
+        "kafka": {"bootstrap_servers": broker.bootstrap_servers, "client": client},
         "exchange": exchange.tables,
         "producer": {"metrics_port": port, "silence_s": 30.0, "backoff_first_s": 0.1, "backoff_most_s": 0.5},
         "log": {"format": "json"},
@@ -67,6 +78,18 @@ def start(tmp_path: Path, exchange: SmallExchange) -> Iterator[Callable[[dict[st
 Start = Callable[[dict[str, dict[str, Any]]], RunningProducer]
 
 
+def ids(found: Sequence[Kline]) -> list[tuple[int | None, int | None]]:
+    """First and newest trade of each."""
+    return [(line.first_trade_id, line.last_trade_id) for line in found]
+
+
+def ledger(since: Since) -> list[tuple[str, int, str, bool]]:
+    """State, klines, source and proof of each entry so far."""
+    entries = [decode_gap(record.value or b"") for record in since.of(FEED_GAPS.name)]
+    return [(entry.state.value, entry.klines, entry.source, entry.proved) for entry in entries]
+
+
+@pytest.mark.parametrize("client", ["kafka-python", "confluent-kafka"])
 def test_every_kline_arrives_once_in_order(
     config: dict[str, dict[str, Any]], start: Start, exchange: SmallExchange, reader: Reader
 ) -> None:
@@ -101,23 +124,69 @@ def test_connections_by_partition(config: dict[str, dict[str, Any]], start: Star
 def test_broken_connection_holds_back_no_other(
     config: dict[str, dict[str, Any]], start: Start, exchange: SmallExchange, reader: Reader
 ) -> None:
-    """After a cut the connection comes back and goes on; what it missed is counted as a gap; other partitions miss nothing."""
+    """After a cut the connection comes back, what it missed is refilled in order and on record; other partitions miss nothing."""
     producer = start(config)
-    since, begin = Since(reader), now_s()
+    since, begin = Since(reader), now_s() // 3 * 3 + 1
     cut, whole = "BTCUSDT", "ETHUSDT"
     assert partition_of(cut, KLINES.partitions) != partition_of(whole, KLINES.partitions)
     for symbol in (cut, whole):
         exchange.say(symbol, frame(symbol, begin))
     since.klines(2)
     exchange.drop(cut)
-    exchange.say(whole, frame(whole, begin + 1))
+    exchange.say(whole, *(frame(whole, begin + second) for second in (1, 2, 3)))
     eventually(lambda: producer.metric("reconnects_total") == 1 and exchange.subscribed(cut), SOON_S, "it has reconnected")
     for symbol in (cut, whole):
-        exchange.say(symbol, frame(symbol, begin + 2))
-    found = since.klines(5)
-    assert seconds(found[whole]) == [begin, begin + 1, begin + 2]
-    assert seconds(found[cut]) == [begin, begin + 2]
-    assert (producer.metric("gaps_total"), producer.metric("missing_klines_total")) == (1, 1)
+        exchange.say(symbol, frame(symbol, begin + 4))
+    found = since.klines(10)
+    assert seconds(found[cut]) == seconds(found[whole]) == [*range(begin, begin + 5)]
+    assert [line.origin for line in found[cut]] == ["live", "rest", "rest", "rest", "live"]
+    assert ids(found[cut]) == ids(found[whole])
+    assert exchange.asked == [(cut, begin + 1, begin + 3)]
+    assert (producer.metric("gaps_total"), producer.metric("missing_klines_total")) == (1, 3)
+    assert ledger(since) == [("detected", 0, "none", False), ("refilled", 3, "rest", True)]
+
+
+def test_quiet_seconds_need_no_rest(config: dict[str, dict[str, Any]], start: Start, exchange: SmallExchange, reader: Reader) -> None:
+    """Where trade ids say that nothing traded in what was missed, it is derived, and REST isn't asked."""
+    start(config)
+    since, begin = Since(reader), now_s() // 3 * 3 + 2
+    exchange.say("BTCUSDT", frame("BTCUSDT", begin), frame("BTCUSDT", begin + 2))
+    found = since.klines(3)["BTCUSDT"]
+    assert [(line.open_time_ms // 1000, line.origin) for line in found] == [(begin, "live"), (begin + 1, "derived"), (begin + 2, "live")]
+    assert found[1].open == found[1].high == found[1].low == found[1].close == found[0].close
+    assert exchange.asked == []
+    assert ledger(since) == [("refilled", 1, "derived", True)]
+
+
+def test_what_cannot_be_had_in_time_is_repaired(
+    config: dict[str, dict[str, Any]], start: Start, exchange: SmallExchange, reader: Reader
+) -> None:
+    """The feed waits for a missing kline as long as it may, goes on, and repairs it when REST has it; all of it is on record."""
+    config["producer"]["hold_s"] = 1.0
+    producer = start(config)
+    since, begin = Since(reader), now_s() // 3 * 3 + 1
+    exchange.withheld = {begin + 2}
+    exchange.say("BTCUSDT", frame("BTCUSDT", begin), *(frame("BTCUSDT", begin + 3 + second) for second in range(5)))
+    eventually(lambda: len(since.of(KLINES.name)) == 6, SOON_S, "the feed has gone on")
+    assert seconds(since.klines(6)["BTCUSDT"]) == [begin, *range(begin + 3, begin + 8)]
+    assert producer.metric("backlog_spans") == 1
+    exchange.withheld = set()
+    records = eventually(lambda: len(found := since.of(KLINE_REPAIRS.name)) == 2 and found, SOON_S, "both seconds are repaired")
+    assert [orjson.loads(record.value or b"")["t"] // 1000 for record in records or ()] == [begin + 1, begin + 2]
+    eventually(lambda: len(ledger(since)) == 3, SOON_S, "the ledger says so")
+    assert ledger(since) == [("detected", 0, "none", False), ("deferred", 0, "none", False), ("repaired", 2, "rest", True)]
+    assert producer.metric("backlog_spans") == 0
+
+
+def test_what_nobody_has_is_unfillable(config: dict[str, dict[str, Any]], start: Start, exchange: SmallExchange, reader: Reader) -> None:
+    """Past the patience a span that the exchange doesn't have is on record as unfillable, with the reason."""
+    config["producer"] |= {"hold_s": 0.5, "repair_patience_s": 1.0}
+    start(config)
+    since, begin = Since(reader), now_s() // 3 * 3 + 1
+    exchange.withheld = {begin + 1}
+    exchange.say("BTCUSDT", frame("BTCUSDT", begin), frame("BTCUSDT", begin + 3))
+    eventually(lambda: len(ledger(since)) == 3, SOON_S, "the ledger says so")
+    assert ledger(since)[2] == ("unfillable", 1, "rest", False)
 
 
 def test_silent_connection_is_replaced(config: dict[str, dict[str, Any]], start: Start, exchange: SmallExchange) -> None:
@@ -135,14 +204,69 @@ def test_silent_connection_is_replaced(config: dict[str, dict[str, Any]], start:
     assert set(exchange.pongs) == {b"1790000000000"}
 
 
-def test_shutdown_leads_to_a_reconnect(config: dict[str, dict[str, Any]], start: Start, exchange: SmallExchange, reader: Reader) -> None:
-    """After serverShutdown the producer connects anew and goes on without loss."""
+def test_shutdown_leads_to_a_hand_over(config: dict[str, dict[str, Any]], start: Start, exchange: SmallExchange, reader: Reader) -> None:
+    """After serverShutdown the next session is opened first; the old one ends when the new one is proved to go on."""
     producer = start(config)
-    since, begin = Since(reader), now_s()
-    exchange.say("BTCUSDT", frame("BTCUSDT", begin), '{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}')
-    eventually(lambda: producer.metric("reconnects_total") >= 1 and exchange.subscribed("BTCUSDT"), SOON_S, "it has reconnected")
+    since, begin = Since(reader), int(time.time()) - 2
+    exchange.say("BTCUSDT", frame("BTCUSDT", begin))
+    exchange.say("BTCUSDT", '{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}')
+    eventually(lambda: exchange.sessions("BTCUSDT") == 2, SOON_S, "both sessions are open")
+    assert producer.metric("hand_overs_total") == 0
     exchange.say("BTCUSDT", frame("BTCUSDT", begin + 1))
-    assert seconds(since.klines(2)["BTCUSDT"]) == [begin, begin + 1]
+    eventually(lambda: producer.metric("hand_overs_total") == 1 and exchange.sessions("BTCUSDT") == 1, SOON_S, "it was handed over")
+    exchange.say("BTCUSDT", frame("BTCUSDT", begin + 2))
+    assert seconds(since.klines(3)["BTCUSDT"]) == [begin, begin + 1, begin + 2]
+    assert producer.metric("reconnects_total") == producer.metric("gaps_total") == 0
+    assert 'outcome="proved"' in producer.scrape()
+
+
+def test_session_is_handed_over_before_its_end(config: dict[str, dict[str, Any]], start: Start, exchange: SmallExchange) -> None:
+    """A session that comes near the exchange's limit is handed over, without a reconnect."""
+    config["producer"]["session_s"] = 5.0
+    producer = start(config)
+    eventually(lambda: producer.metric("hand_overs_total") >= 1 and exchange.subscribed(*SYMBOLS), SOON_S, "it was handed over")
+    assert producer.metric("reconnects_total") == 0
+
+
+def test_two_producers_leave_no_hole(
+    config: dict[str, dict[str, Any]], start: Start, exchange: SmallExchange, reader: Reader, tmp_path: Path
+) -> None:
+    """Two producers write the same records; after either is killed the other goes on, and readers that dedupe miss nothing."""
+    first = start(config)
+    (port,) = free_ports(1)
+    (tmp_path / "second").mkdir()
+    second = RunningProducer(tmp_path / "second", config | {"producer": config["producer"] | {"metrics_port": port}})
+    try:
+        eventually(lambda: exchange.sessions("BTCUSDT") == 2, START_S, "both have subscribed")
+        since, begin = Since(reader), now_s()
+        exchange.say("BTCUSDT", *(frame("BTCUSDT", begin + n) for n in range(5)))
+        eventually(lambda: len(since.of(KLINES.name)) == 10, SOON_S, "both have published")
+        first.end(signal.SIGKILL)
+        exchange.say("BTCUSDT", *(frame("BTCUSDT", begin + n) for n in range(5, 10)))
+        eventually(lambda: len(since.of(KLINES.name)) == 15, SOON_S, "the other goes on")
+    finally:
+        second.end(signal.SIGKILL)
+    values = [record.value for record in since.of(KLINES.name)]
+    assert len(set(values)) == 10
+    assert [orjson.loads(value or b"")["t"] // 1000 for value in dict.fromkeys(values)] == [*range(begin, begin + 10)]
+
+
+def test_symbols_change_while_it_runs(config: dict[str, dict[str, Any]], start: Start, exchange: SmallExchange, broker: TestBroker) -> None:
+    """A symbol that is said to be unwanted leaves, one that is wanted again comes back; no session of others is touched."""
+    config["exchange"] = config["exchange"] | {"refresh_s": 1.0}
+    producer = start(config)
+    open_before = exchange.connections()
+    with ControlLog(KafkaConfig(bootstrap_servers=broker.bootstrap_servers)) as control:
+        control.say("SOLUSDT", False, "test")
+        eventually(lambda: not exchange.subscribed("SOLUSDT"), SOON_S, "it has left")
+        control.withdraw("SOLUSDT")
+        eventually(lambda: exchange.subscribed("SOLUSDT"), SOON_S, "it is back")
+    assert exchange.connections() == open_before
+    exchange.statuses["XRPUSDT"] = "BREAK"
+    eventually(lambda: producer.metric("symbols") == len(SYMBOLS) - 1, SOON_S, "a halted one has left")
+    exchange.statuses.clear()
+    eventually(lambda: producer.metric("symbols") == len(SYMBOLS), SOON_S, "and is back")
+    assert producer.metric("reconnects_total") == 0
 
 
 def test_signal_ends_it_cleanly(config: dict[str, dict[str, Any]], start: Start, exchange: SmallExchange, reader: Reader) -> None:
@@ -159,19 +283,22 @@ def test_signal_ends_it_cleanly(config: dict[str, dict[str, Any]], start: Start,
 
 
 def test_killed_and_started_again(config: dict[str, dict[str, Any]], start: Start, exchange: SmallExchange, reader: Reader) -> None:
-    """After SIGKILL and a new start it goes on; the hole is its downtime and nothing more."""
+    """After SIGKILL and a new start it goes on from the topic: what came in its downtime is refilled, nothing comes twice."""
     producer = start(config)
-    since, begin = Since(reader), now_s()
+    since, begin = Since(reader), now_s() // 3 * 3
     for second in range(begin, begin + 5):
         exchange.say("BTCUSDT", frame("BTCUSDT", second))
     since.klines(5)
     producer.end(signal.SIGKILL)
     eventually(lambda: not exchange.subscribed("BTCUSDT"), SOON_S, "its connections are gone")
-    exchange.say("BTCUSDT", frame("BTCUSDT", begin + 5))
     start(config)
-    for second in range(begin + 6, begin + 10):
-        exchange.say("BTCUSDT", frame("BTCUSDT", second))
-    assert seconds(since.klines(9)["BTCUSDT"]) == [*range(begin, begin + 5), *range(begin + 6, begin + 10)]
+    for second in range(begin + 4, begin + 10):
+        if second != begin + 5:
+            exchange.say("BTCUSDT", frame("BTCUSDT", second))
+    found = since.klines(10)["BTCUSDT"]
+    assert seconds(found) == [*range(begin, begin + 10)]
+    assert found[5].origin == "rest"
+    assert ledger(since)[-1] == ("refilled", 1, "rest", True)
 
 
 def test_broker_that_restarts_costs_nothing(
@@ -216,7 +343,7 @@ def test_clock_is_compared(config: dict[str, dict[str, Any]], start: Start, exch
 
 def test_unknown_symbols_end_it(config: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     """Symbols that the exchange doesn't list end it with one clear line that names them."""
-    config["exchange"] = config["exchange"] | {"symbols": ["BTCUSDT", "NOPEUSDT"]}
+    config["exchange"] = config["exchange"] | {"symbols": ["NOPEUSDT"]}
     producer = RunningProducer(tmp_path, config)
     assert producer.wait(START_S) == 1
     assert producer.log.read_text().splitlines()[-1].endswith("or * alone; got NOPEUSDT")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from klinestream.market.events import wire_fields
+from klinestream.market.events import FeedGap, GapSource, GapState, wire_fields
 from klinestream.market.topics import DAY_MS, HOUR_MS, MIB, TOPICS, Topic
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -40,3 +40,10 @@ def test_every_topic_and_field_is_documented(topic: Topic) -> None:
     """docs/topics.md has a line for the topic and one for each field of its records, as the code has them."""
     missing = [line for line in (overview(topic), *rows(topic.event)) if line not in TEXT]
     assert not missing, "docs/topics.md lacks:\n" + "\n".join(missing)
+
+
+@pytest.mark.parametrize(("field", "values"), [("state", GapState), ("source", GapSource)])
+def test_every_value_of_a_gap_is_documented(field: str, values: type[GapState] | type[GapSource]) -> None:
+    """What the page says of a gap's state and source names all that they can be."""
+    meaning = wire_fields(FeedGap)[field].metadata["meaning"]
+    assert not [value for value in values if value not in meaning]

@@ -1,6 +1,7 @@
 """What the producer makes of a frame."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klinestream.market import codec, decimals
+from klinestream.market.continuity import Publish
 from klinestream.market.errors import RecordError
 from klinestream.market.events import Origin
-from producer.frames import AHEAD_MOST_MS, ClosedKline, Passed, Reply, Shutdown, decode
+from producer.frames import AHEAD_MOST_MS, ClosedKline, Passed, Reply, Shutdown, closed, decode
+from producer.outlet import kline_value
 
 STREAMS = {"btcusdt@kline_1s": "BTCUSDT"}
 NOW_MS = 1_790_000_001_040
@@ -45,7 +48,10 @@ def by_codec(raw: bytes, last_trade_id: int | None) -> bytes:
 def value(raw: bytes, last_trade_id: int | None) -> bytes | None:
     """The record's value as the producer makes it; None if the frame is passed over."""
     kline = decode(raw, STREAMS, NOW_MS)
-    return kline.value(last_trade_id) if isinstance(kline, ClosedKline) else None
+    if not isinstance(kline, ClosedKline):
+        return None
+    ids = (kline.first_trade_id, kline.last_trade_id_within)
+    return kline_value(kline.symbol, Publish(kline.open_time_ms, kline, kline.close, Origin.LIVE, *ids, last_trade_id))
 
 
 def outcome(attempt: Callable[[], object]) -> object:
@@ -66,7 +72,17 @@ def test_closed_kline_is_what_the_codec_makes_of_it() -> None:
         KLINE["T"],
         200,
     )
-    assert found.value(200) == by_codec(frame(), 200)
+    assert value(frame(), 200) == by_codec(frame(), 200)
+
+
+def test_every_origin_gives_the_codecs_bytes() -> None:
+    """A kline of REST, whose ids follow from those before, and a derived quiet second are written as the codec writes them."""
+    plain = codec.kline_from(KLINE | {"f": None, "L": None, "last_trade_id": None, "origin": Origin.REST})
+    found = kline_value("BTCUSDT", Publish(plain.open_time_ms, closed(plain), "0.00200000", Origin.REST, 100, 200, 200))
+    assert found == codec.encode_kline(replace(plain, first_trade_id=100, last_trade_id_within=200, last_trade_id=200))
+    quiet = orjson.loads(found) | dict.fromkeys("ohl", "0.00200000") | dict.fromkeys("vqVQ", "0.00000000") | {"n": 0, "f": -1, "L": -1}
+    derived: Publish[ClosedKline] = Publish(plain.open_time_ms, None, "0.00200000", Origin.DERIVED, -1, -1, 200)
+    assert kline_value("BTCUSDT", derived) == codec.encode_kline(codec.kline_from(quiet | {"origin": Origin.DERIVED}))
 
 
 prices = st.integers(1, 10**20).map(decimals.show)

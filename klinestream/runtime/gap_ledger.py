@@ -1,0 +1,61 @@
+"""Reads the ledger of gaps from its topic, up to where that ends now."""
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+import structlog
+
+from klinestream.market.errors import BrokerError, RecordError
+from klinestream.market.ledger import Ledger
+from klinestream.market.topics import FEED_GAPS
+from klinestream.runtime.config import KafkaConfig
+from klinestream.runtime.kafka import Reader, Record, open_reader
+
+log = structlog.get_logger()
+
+CLIENT_ID = "klinestream-gaps"
+_POLL_S = 0.5
+_SILENCE_S = 15.0  # a broker that is there gives what it holds in milliseconds; one that starts, in seconds
+_TOLD_MOST = 5
+
+
+def read_ledger(config: KafkaConfig, *, topic: str = FEED_GAPS.name, clock_s: Callable[[], float] = time.monotonic) -> Ledger:
+    """All that the topic tells of gaps, from its beginning to its present end.
+
+    Records that can't be used are counted in `Ledger.unusable`, the first of them logged. Raises BrokerError if no broker
+    answers, if there is no such topic, or if records that must be there don't come for 15 s.
+    """
+    ledger = Ledger()
+    with closing(open_reader(config, CLIENT_ID)) as reader:
+        bounds = {partition: (first, end) for partition, (first, end) in reader.bounds(topic).items() if first < end}
+        reader.assign({(topic, partition): first for partition, (first, _) in bounds.items()})
+        _read_to(reader, topic, {partition: end for partition, (_, end) in bounds.items()}, ledger, clock_s)
+    return ledger
+
+
+def _read_to(reader: Reader, topic: str, ends: dict[int, int], ledger: Ledger, clock_s: Callable[[], float]) -> None:
+    """Read until every partition has come to its end."""
+    heard_s = clock_s()
+    while ends:
+        for record in reader.poll(_POLL_S):
+            _take(record, ledger)
+            end = ends.get(record.partition)
+            if end is None:
+                continue  # written after the reading began
+            heard_s = clock_s()
+            if record.offset + 1 >= end:
+                del ends[record.partition]
+        if clock_s() - heard_s > _SILENCE_S:
+            raise BrokerError(
+                f"expected {topic} up to offset {ends} (partition: offset), but nothing came for {_SILENCE_S:g} s: "
+                "check that the broker runs, and what it logs; then try again"
+            )
+
+
+def _take(record: Record, ledger: Ledger) -> None:
+    try:
+        ledger.read(record.value)
+    except RecordError as error:
+        if ledger.unusable <= _TOLD_MOST:
+            log.warning("record is no gap", topic=record.topic, partition=record.partition, offset=record.offset, reason=str(error))

@@ -1,0 +1,294 @@
+"""The symbols of one partition: every frame and every answer of REST passes through here, and leaves as records in order.
+
+connection ──┐ frames              ┌─► crypto_kline_data    in order, without holes
+connection ──┤ (hand-over: two)    │
+REST ────────┼─► decide, publish ──┼─► crypto_feed_gaps     what was missing, and what became of it
+clock ───────┘ (holds end)         └─► crypto_dead_letters
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from klinestream.market.continuity import Continuity, GivenUp, Publish, Span, Tail, Verdict
+from klinestream.market.errors import RecordError
+from klinestream.market.events import NO_SOURCE, SECOND_MS, GapState, Kline, Origin
+from producer.frames import ClosedKline, Passed, Reply, Shutdown, closed, decode
+from producer.metrics import Metrics
+from producer.outlet import Outlet
+from producer.refill import SPAN_MOST_MS, Request
+from producer.streams import stream_name
+
+log = structlog.get_logger()
+
+# A kline that has just closed may not be in REST yet; an answer that lacks it, or contradicts the trade ids, is asked for again.
+_ASK_AGAIN_S = 0.3
+
+
+@dataclass(slots=True)
+class _Series:
+    """One symbol."""
+
+    machine: Continuity[ClosedKline]
+    key: bytes
+    newest_close_ms: int
+    held_since_s: float = 0.0
+    asked: dict[Span, float] = field(default_factory=dict)
+    """Gap → when REST was asked for it the last time."""
+    filled: dict[Span, Counter[str]] = field(default_factory=dict)
+    """Gap that is in the ledger and not settled → where what was published of it came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """A span that the feed went on without, to be fetched for the repairs."""
+
+    symbol: str
+    span: GivenUp
+
+
+class Feed:
+    """Thread-safe: connections, the threads of REST and the clock all call it; each call publishes all that it leads to."""
+
+    def __init__(
+        self,
+        partition: int,
+        outlet: Outlet,
+        metrics: Metrics,
+        *,
+        hold_s: float,
+        ask: Callable[[Request], bool],
+        withdraw: Callable[[Request], None],
+        now_ms: Callable[[], int],
+        now_s: Callable[[], float],
+    ) -> None:
+        """`ask` asks REST, `withdraw` takes that back; `now_s` is monotonic."""
+        self._outlet = outlet
+        self._metrics = metrics
+        self._tally = metrics.tally(partition)
+        self._hold_s = hold_s
+        self._ask = ask
+        self._withdraw = withdraw
+        self._now_ms = now_ms
+        self._now_s = now_s
+        self._lock = threading.Lock()
+        self._series: dict[str, _Series] = {}
+        self._streams: dict[str, str] = {}
+        self._holding: set[str] = set()
+
+    def follow(self, symbols: Iterable[str], tails: Mapping[str, Tail], detected: Mapping[str, Iterable[Span]]) -> None:
+        """Take symbols in, with the topic's newest record of each, and the gaps that the ledger left open."""
+        with self._lock:
+            for symbol in symbols:
+                if symbol in self._series:
+                    continue
+                tail = tails.get(symbol)
+                newest_close_ms = tail.open_time_ms + SECOND_MS - 1 if tail else self._now_ms()
+                series = _Series(Continuity(tail), symbol.encode(), newest_close_ms)
+                for span in detected.get(symbol, ()):
+                    there = (min(span[1], newest_close_ms + 1) - span[0]) // SECOND_MS
+                    series.filled[span] = Counter({"topic": there} if there > 0 else {})
+                self._series[symbol] = series
+                self._settle(symbol, series)
+            self._streams = {stream_name(symbol): symbol for symbol in self._series}
+
+    def forget(self, symbols: Iterable[str]) -> None:
+        """Follow these symbols no longer."""
+        with self._lock:
+            for symbol in symbols:
+                self._series.pop(symbol, None)
+                self._holding.discard(symbol)
+            self._streams = {stream_name(symbol): symbol for symbol in self._series}
+
+    @property
+    def streams(self) -> Mapping[str, str]:
+        """Stream name → symbol."""
+        return self._streams
+
+    def ages_s(self) -> dict[str, float]:
+        """Symbol → seconds since the close of its newest published kline."""
+        now_ms = self._now_ms()
+        return {symbol: (now_ms - series.newest_close_ms) / 1000 for symbol, series in list(self._series.items())}
+
+    def take(self, raw: bytes, proved: set[str]) -> Reply | Shutdown | None:
+        """Take a frame; what it says to the connection itself is returned.
+
+        `proved` is the connection's own: symbols whose series goes on with what it delivers. Raises DeliveryError.
+        """
+        try:
+            frame = decode(raw, self._streams, self._now_ms())
+        except RecordError as error:
+            self._outlet.dead_letter(raw, str(error))
+            return None
+        finally:
+            with self._lock:
+                self._tally.frames += 1
+        if isinstance(frame, ClosedKline):
+            self._live(frame, proved)
+            return None
+        if isinstance(frame, Passed):
+            self._metrics.passed.labels(frame.value).inc()
+            return None
+        return frame
+
+    def answered(self, request: Request, klines: Iterable[Kline]) -> None:
+        """Take what REST gave for a request."""
+        with self._lock:
+            series = self._series.get(request.symbol)
+            if series is None:
+                return
+            refuted = series.machine.refuted
+            published = series.machine.refill(closed(kline) for kline in klines)
+            self._metrics.refuted.inc(series.machine.refuted - refuted)
+            self._publish(request.symbol, series, published)
+            self._settle(request.symbol, series)
+
+    def look(self) -> set[str]:
+        """Ask REST again where it gave too little; returns the symbols whose hold has lasted too long."""
+        now_s = self._now_s()
+        expired = set()
+        with self._lock:
+            for symbol in list(self._holding):
+                series = self._series[symbol]
+                hopeless = any(end - start > SPAN_MOST_MS for start, end in series.machine.gaps)
+                if now_s - series.held_since_s > self._hold_s or series.machine.full or hopeless:
+                    expired.add(symbol)
+                else:
+                    self._fetch(symbol, series, now_s)
+        return expired
+
+    def expire(self, symbols: Iterable[str], tails: Mapping[str, Tail]) -> list[Deferred]:
+        """End holds: with what another producer has written meanwhile, and if that isn't enough, without what is missing."""
+        deferred = []
+        with self._lock:
+            for symbol in symbols:
+                series = self._series.get(symbol)
+                if series is None or not series.machine.holding:
+                    continue
+                if symbol in tails:
+                    self._seen(symbol, series, tails[symbol])
+                spans, published = series.machine.give_up()
+                self._publish(symbol, series, published)
+                for asked in series.asked:
+                    self._withdraw(Request(symbol, *asked, urgent=True))
+                for span in spans:
+                    deferred += self._defer(symbol, series, span)
+                self._settle(symbol, series)
+        return deferred
+
+    def _live(self, kline: ClosedKline, proved: set[str]) -> None:
+        with self._lock:
+            series = self._series.get(kline.symbol)
+            if series is None:
+                return  # removed a moment ago
+            verdict, published = series.machine.live(kline)
+            if verdict is Verdict.HOLD:
+                if kline.symbol not in self._holding:
+                    self._holding.add(kline.symbol)
+                    series.held_since_s = self._now_s()
+                self._fetch(kline.symbol, series, self._now_s())
+            else:
+                proved.add(kline.symbol)
+                if verdict is not Verdict.PUBLISH:
+                    self._metrics.repeats.labels(verdict.value).inc()
+            if published:
+                self._publish(kline.symbol, series, published)
+            if series.filled or kline.symbol in self._holding:
+                self._settle(kline.symbol, series)
+
+    def _fetch(self, symbol: str, series: _Series, now_s: float) -> None:
+        """Enter new gaps into the ledger, and ask REST for all that it wasn't just asked for."""
+        for span in series.machine.gaps:
+            if _within(span, series.filled) is None:
+                series.filled[span] = Counter()
+                self._outlet.gap(symbol, span, GapState.DETECTED)
+                self._metrics.gaps.inc()
+                self._metrics.missing.inc((span[1] - span[0]) // SECOND_MS)
+            due = now_s - series.asked.get(span, -_ASK_AGAIN_S) >= _ASK_AGAIN_S
+            if due and span[1] - span[0] <= SPAN_MOST_MS:  # a longer one won't come within a hold
+                series.asked[span] = now_s
+                self._ask(Request(symbol, *span, urgent=True))
+
+    def _seen(self, symbol: str, series: _Series, tail: Tail) -> None:
+        before = series.machine.newest_ms
+        published = series.machine.seen(tail)
+        if before is not None and tail.open_time_ms > before:
+            for span, sources in series.filled.items():
+                there = min(span[1], tail.open_time_ms + SECOND_MS) - max(span[0], before + SECOND_MS)
+                if there > 0:
+                    sources["topic"] += there // SECOND_MS
+            series.newest_close_ms = tail.open_time_ms + SECOND_MS - 1
+        self._publish(symbol, series, published)
+
+    def _defer(self, symbol: str, series: _Series, span: GivenUp) -> list[Deferred]:
+        """Enter what is given up into the ledger as deferred, under the spans that it was detected with."""
+        self._metrics.deferred.inc((span.to_ms - span.from_ms) // SECOND_MS)
+        log.warning("klines deferred", symbol=symbol, from_ms=span.from_ms, to_ms=span.to_ms)
+        deferred = []
+        for known in [known for known in series.filled if known[0] < span.to_ms and span.from_ms < known[1]]:
+            sources = series.filled.pop(known)
+            trades = span.trades if known == (span.from_ms, span.to_ms) else None
+            self._outlet.gap(
+                symbol,
+                known,
+                GapState.DEFERRED,
+                klines=sources.total(),
+                source="+".join(sorted(sources)) or NO_SOURCE,
+                trades=trades,
+                reason=f"not obtained within {self._hold_s:g} s",
+            )
+            deferred.append(Deferred(symbol, GivenUp(*known, trades)))
+        return deferred
+
+    def _publish(self, symbol: str, series: _Series, published: list[Publish[ClosedKline]]) -> None:
+        quiet: Span | None = None
+        for record in published:
+            opened = record.open_time_ms
+            self._outlet.kline(symbol, series.key, record)
+            known = _within((opened, opened + SECOND_MS), series.filled) if series.filled else None
+            if known is not None:
+                series.filled[known][record.origin.value] += 1
+            elif record.origin is Origin.DERIVED:
+                quiet = (quiet[0] if quiet else opened, opened + SECOND_MS)
+                continue
+            if quiet is not None:
+                self._derived(symbol, quiet)
+                quiet = None
+        if published:
+            series.newest_close_ms = published[-1].open_time_ms + SECOND_MS - 1
+            self._tally.published += len(published)
+
+    def _derived(self, symbol: str, span: Span) -> None:
+        """Seconds that were proved quiet as soon as they were missed."""
+        klines = (span[1] - span[0]) // SECOND_MS
+        self._metrics.gaps.inc()
+        self._metrics.missing.inc(klines)
+        self._metrics.refilled.labels(Origin.DERIVED.value).inc(klines)
+        self._outlet.gap(symbol, span, GapState.REFILLED, klines=klines, source=Origin.DERIVED.value, proved=True)
+
+    def _settle(self, symbol: str, series: _Series) -> None:
+        """Enter into the ledger what is no longer missing."""
+        newest, unproved = series.machine.newest_ms, series.machine.unproved
+        for span in [span for span in series.filled if newest is not None and newest >= span[1] - SECOND_MS]:
+            sources = series.filled.pop(span)
+            for source, klines in sources.items():
+                self._metrics.refilled.labels(source).inc(klines)
+            proved = "topic" not in sources and (unproved is None or unproved[1] <= span[0])
+            self._outlet.gap(
+                symbol, span, GapState.REFILLED, klines=sources.total(), source="+".join(sorted(sources)) or NO_SOURCE, proved=proved
+            )
+        for doubtful in series.machine.doubtful:
+            log.warning("trade ids contradict klines of REST", symbol=symbol, from_ms=doubtful[0], to_ms=doubtful[1])
+            self._metrics.doubtful.inc()
+        series.machine.doubtful.clear()
+        if not series.machine.holding:
+            self._holding.discard(symbol)
+            series.asked.clear()
+
+
+def _within(span: Span, known: Iterable[Span]) -> Span | None:
+    """The known span that holds this one, if any."""
+    return next((one for one in known if one[0] <= span[0] and span[1] <= one[1]), None)

@@ -1,0 +1,192 @@
+"""All that carries symbols: a feed a partition, its connections, REST for what they miss, and the clock that ends holds."""
+
+import itertools
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from queue import SimpleQueue
+
+import structlog
+
+from klinestream.market.continuity import GivenUp, Span
+from klinestream.market.errors import BrokerError
+from klinestream.market.events import GapState, Kline
+from klinestream.market.ledger import Ledger
+from klinestream.market.partitions import partition_of
+from klinestream.runtime.config import Config
+from klinestream.runtime.weights import Weights
+from producer.backlog import Backlog
+from producer.connection import Connection
+from producer.feed import Deferred, Feed
+from producer.metrics import Metrics
+from producer.outlet import Outlet
+from producer.refill import Counts, Refiller, Request
+from producer.tails import Tails
+
+log = structlog.get_logger()
+
+_TICK_S = 0.1
+# Together with the rest below the five seconds in which a part ends.
+_JOIN_S = 1.0
+
+
+class Fleet:
+    """`follow` and `forget` symbols while it runs; both are for one thread. An error that nothing mends goes to `failures`."""
+
+    def __init__(
+        self,
+        config: Config,
+        partitions: int,
+        outlet: Outlet,
+        metrics: Metrics,
+        *,
+        tails: Tails,
+        weights: Weights,
+        now_ms: Callable[[], int],
+        failures: "SimpleQueue[Exception]",
+    ) -> None:
+        """Nothing is followed yet."""
+        self._config = config
+        self._metrics = metrics
+        self._tails = tails
+        self._failures = failures
+        self._stopped = threading.Event()
+        counts = Counts(
+            answered=lambda klines: metrics.rest_answers.inc(),  # noqa: ARG005  # answers are counted, not what is in them
+            retried=metrics.rest_retries.inc,
+            failed=metrics.rest_failures.inc,
+            refused=metrics.rest_refused.inc,
+        )
+        self._refiller = Refiller(config, counts, self._answered, self._failed, weights=weights, failures=failures)
+        self._backlog = Backlog(outlet, self._refiller.ask, config.producer.repair_patience_s, time.monotonic)
+        self._feeds = [
+            Feed(
+                partition,
+                outlet,
+                metrics,
+                hold_s=config.producer.hold_s,
+                ask=self._refiller.ask,
+                withdraw=self._refiller.withdraw,
+                now_ms=now_ms,
+                now_s=time.monotonic,
+            )
+            for partition in range(partitions)
+        ]
+        self._connections: dict[int, list[Connection]] = defaultdict(list)
+        self._numbers: dict[int, Iterator[int]] = defaultdict(itertools.count)
+        self._clock = threading.Thread(target=self._run_clock, name="holds", daemon=True)
+        metrics.backlog.set_function(lambda: len(self._backlog))
+        metrics.rest_waiting.set_function(self._refiller.waiting)
+
+    def start(self) -> None:
+        """Begin to refill what is missing."""
+        self._refiller.start()
+        self._clock.start()
+
+    def stop(self) -> None:
+        """End everything; what was taken is published."""
+        self._stopped.set()
+        connections = self.connections
+        for connection in connections:
+            connection.stop()
+        self._refiller.stop(_JOIN_S)
+        deadline_s = time.monotonic() + _JOIN_S
+        for thread in [*connections, self._clock]:
+            if thread.is_alive():
+                thread.join(max(0.0, deadline_s - time.monotonic()))
+
+    @property
+    def connections(self) -> list[Connection]:
+        """All that are kept up."""
+        return [connection for mine in list(self._connections.values()) for connection in list(mine)]
+
+    def follow(self, symbols: Iterable[str], ledger: Ledger) -> None:
+        """Follow symbols from where the topic ends, and with the gaps that the ledger holds open. Raises BrokerError."""
+        new = sorted(symbols)
+        tails = self._tails.newest(new)
+        detected: dict[str, list[Span]] = defaultdict(list)
+        for gap in ledger.open_gaps():
+            record = gap.record
+            if record.state is GapState.DETECTED:
+                detected[record.symbol].append((record.from_ms, record.to_ms))
+            elif record.symbol in new:
+                self._backlog.add([Deferred(record.symbol, GivenUp(record.from_ms, record.to_ms, record.trades))])
+        by_partition: dict[int, list[str]] = defaultdict(list)
+        for symbol in new:
+            by_partition[self._partition(symbol)].append(symbol)
+        for partition, mine in by_partition.items():
+            self._feeds[partition].follow(mine, tails, detected)
+            self._carry(partition, mine)
+
+    def forget(self, symbols: Iterable[str]) -> None:
+        """Follow symbols no longer; what is left of their gaps is still repaired."""
+        gone = set(symbols)
+        for partition, connections in list(self._connections.items()):
+            for connection in list(connections):
+                mine = connection.symbols & gone
+                if mine:
+                    connection.change((), mine)
+                if not connection.symbols:
+                    connection.stop()
+                    connections.remove(connection)
+                    self._metrics.data_age.remove(connection.label)
+            self._feeds[partition].forget(gone)
+
+    def _partition(self, symbol: str) -> int:
+        return partition_of(symbol, len(self._feeds))
+
+    def _carry(self, partition: int, symbols: list[str]) -> None:
+        """Put symbols on the connections of their partition as far as there is room, and open further ones."""
+        left = list(symbols)
+        most = self._config.producer.streams_per_connection
+        for connection in self._connections[partition]:
+            taken, left = left[: most - len(connection.symbols)], left[most - len(connection.symbols) :]
+            if taken:
+                connection.change(taken, ())
+        while left:
+            taken, left = left[:most], left[most:]
+            self._open(partition, taken)
+
+    def _open(self, partition: int, symbols: list[str]) -> None:
+        connection = Connection(
+            f"{partition}.{next(self._numbers[partition])}",
+            symbols,
+            exchange=self._config.exchange,
+            config=self._config.producer,
+            feed=self._feeds[partition],
+            metrics=self._metrics,
+            failures=self._failures,
+        )
+        self._connections[partition].append(connection)
+        self._metrics.data_age.labels(connection.label).set_function(connection.age_s)
+        connection.start()
+
+    def _answered(self, request: Request, klines: list[Kline]) -> None:
+        if request.urgent:
+            self._feeds[self._partition(request.symbol)].answered(request, klines)
+        self._backlog.answered(request, klines)
+
+    def _failed(self, request: Request, reason: str) -> None:
+        log.warning("the exchange refuses klines", symbol=request.symbol, from_ms=request.from_ms, to_ms=request.to_ms, reason=reason)
+        self._backlog.failed(request, reason)
+
+    def _run_clock(self) -> None:
+        try:
+            while not self._stopped.wait(_TICK_S):
+                for feed in self._feeds:
+                    self._end_holds(feed)
+                self._backlog.tick()
+        except Exception as error:
+            self._failures.put(error)
+
+    def _end_holds(self, feed: Feed) -> None:
+        expired = feed.look()
+        if not expired:
+            return
+        try:
+            tails = self._tails.newest(expired, deep=False)
+        except BrokerError as error:
+            log.warning("topic not read before a hold ends", reason=str(error))
+            tails = {}
+        self._backlog.add(feed.expire(expired, tails))

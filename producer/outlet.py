@@ -1,0 +1,98 @@
+"""What the producer writes: each kind of record in one place, from what was decided to the bytes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import structlog
+
+from klinestream.market.codec import encode_event, encode_kline
+from klinestream.market.continuity import Publish, Span
+from klinestream.market.events import KLINE_INTERVAL, NO_SOURCE, SECOND_MS, DeadLetter, FeedGap, GapState, Kline, PipelineEvent, gap_id
+from klinestream.market.topics import (
+    DEAD_LETTERS,
+    FEED_GAPS,
+    KLINE_REPAIRS,
+    KLINES,
+    PIPELINE_EVENTS,
+    PUBLISHED_HEADER,
+    SCHEMA_HEADER,
+    SCHEMA_VERSION,
+)
+from klinestream.runtime.kafka import Publisher, Record
+from producer.frames import ClosedKline
+from producer.metrics import Metrics
+
+log = structlog.get_logger()
+
+_SCHEMA = (SCHEMA_HEADER, b"%d" % SCHEMA_VERSION)
+_ZERO = "0.00000000"
+
+
+class Outlet:
+    """Publishes to all topics of the producer. Thread-safe; every method raises DeliveryError if an earlier record was lost."""
+
+    def __init__(self, publisher: Publisher, name: str, source: str, metrics: Metrics, now_ms: Callable[[], int]) -> None:
+        """`name` is this producer's in the ledger; `source` is what dead letters say of where they came from."""
+        self._publisher = publisher
+        self._name = name
+        self._source = source
+        self._metrics = metrics
+        self._now_ms = now_ms
+
+    def kline(self, symbol: str, key: bytes, record: Publish[ClosedKline]) -> None:
+        """The next second of a symbol."""
+        now_ms = self._now_ms()
+        close_time_ms = record.open_time_ms + SECOND_MS - 1
+        value = kline_value(symbol, record)
+        self._publisher.publish(Record(KLINES.name, key, value, close_time_ms, (_SCHEMA, (PUBLISHED_HEADER, b"%d" % now_ms))))
+
+    def repair(self, kline: Kline) -> None:
+        """A second that came too late for the feed."""
+        self._send(KLINE_REPAIRS.name, kline.symbol, encode_kline(kline), kline.close_time_ms)
+        self._metrics.repaired.inc()
+
+    def gap(
+        self,
+        symbol: str,
+        span: Span,
+        state: GapState,
+        *,
+        klines: int = 0,
+        source: str = NO_SOURCE,
+        proved: bool = False,
+        trades: int | None = None,
+        reason: str = "",
+    ) -> None:
+        """An entry of the ledger."""
+        now_ms = self._now_ms()
+        entry = FeedGap(gap_id(symbol, *span), symbol, state, self._name, *span, klines, source, proved, trades, reason, now_ms)
+        self._send(FEED_GAPS.name, symbol, encode_event(entry), now_ms)
+        self._metrics.ledger.labels(state.value).inc()
+
+    def dead_letter(self, raw: bytes, reason: str) -> None:
+        """Bytes that could not be used."""
+        now_ms = self._now_ms()
+        self._metrics.dead_letters.inc()
+        log.warning("frame not usable", reason=reason, frame=raw[:200])
+        self._send(DEAD_LETTERS.name, None, encode_event(DeadLetter.of(reason, self._source, raw, now_ms)), now_ms)
+
+    def tell(self, component: str, event: str, detail: str) -> None:
+        """Something that people should know of."""
+        now_ms = self._now_ms()
+        self._send(PIPELINE_EVENTS.name, component, encode_event(PipelineEvent(component, event, now_ms, detail)), now_ms)
+
+    def _send(self, topic: str, key: str | None, value: bytes, time_ms: int) -> None:
+        headers = (_SCHEMA, (PUBLISHED_HEADER, b"%d" % self._now_ms()))
+        self._publisher.publish(Record(topic, key.encode() if key else None, value, time_ms, headers))
+
+
+def kline_value(symbol: str, record: Publish[ClosedKline]) -> bytes:
+    """The value of a record of the feed, as `codec.encode_kline` would write it."""
+    own: dict[str, Any] = {"f": record.first_trade_id, "L": record.last_trade_id_within}
+    own |= {"last_trade_id": record.last_trade_id, "origin": record.origin}
+    if record.kline is not None:
+        return orjson.dumps(record.kline.wire | own)
+    opened, close = record.open_time_ms, record.close
+    quiet = {"s": symbol, "i": KLINE_INTERVAL, "t": opened, "T": opened + SECOND_MS - 1, "o": close, "h": close, "l": close, "c": close}
+    return orjson.dumps(quiet | {"v": _ZERO, "q": _ZERO, "V": _ZERO, "Q": _ZERO, "n": 0} | own)
