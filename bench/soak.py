@@ -3,7 +3,7 @@
 import random
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +23,20 @@ _BACK_S = 180.0
 _PAUSE_S = (3.0, 15.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A part that was killed, and when all was well again."""
+
+    part: str
+    began_ms: int
+    back_ms: int
+
+    @property
+    def seconds(self) -> float:
+        """How long."""
+        return (self.back_ms - self.began_ms) / 1000
+
+
 def main(
     minutes: Annotated[float, typer.Option(min=1, max=600, help="How long.")] = 10.0,
     symbols: Annotated[int, typer.Option(min=1, max=1400, help="How many symbols.")] = 50,
@@ -30,6 +44,7 @@ def main(
 ) -> None:
     """Kill, wait until all is well, and again; prove every number in the end."""
     console, chosen, report = Console(), random.Random(seed), Report("soak")
+    outages: list[Outage] = []
     with tempfile.TemporaryDirectory(prefix="klinestream-soak-", ignore_cleanup_errors=True) as folder:
         stack = TestStack(Path(folder), str(symbols))
         try:
@@ -38,25 +53,24 @@ def main(
             while time.monotonic() < until:
                 time.sleep(chosen.uniform(*_PAUSE_S))
                 part = chosen.choice(PARTS)
-                seconds = _strike(stack, part)
-                console.print(f"{part}: data on the chart again after {seconds:.1f} s")
-            _report(report, stack)
+                outages.append(_strike(stack, part))
+                console.print(f"{part}: data on the chart again after {outages[-1].seconds:.1f} s")
+            _report(report, stack, outages)
         finally:
             stack.stop()
     report.write()
 
 
-def _strike(stack: TestStack, part: str) -> float:
+def _strike(stack: TestStack, part: str) -> Outage:
     began_ms = time.time_ns() // 1_000_000
     killed = stack.kill(part)
     eventually(lambda: stack.supervisor.pids().get(part) not in {None, killed}, _BACK_S, f"{part} is started again")
     stack.wait_until_up(_BACK_S)
-    stack.outages.append((part, began_ms, time.time_ns() // 1_000_000))
-    return (stack.outages[-1][2] - began_ms) / 1000
+    return Outage(part, began_ms, time.time_ns() // 1_000_000)
 
 
-def _report(report: Report, stack: TestStack) -> None:
-    pauses = _pauses(stack)
+def _report(report: Report, stack: TestStack, outages: list[Outage]) -> None:
+    pauses = _pauses(stack, outages)
     for part in PARTS:
         mine = [pause for name, pause in pauses if name == part]
         if mine:
@@ -66,16 +80,16 @@ def _report(report: Report, stack: TestStack) -> None:
     report.note("mean and most: the longest pause in the job's output around a kill, by published_ms; without a kill it is about a second")
 
 
-def _pauses(stack: TestStack) -> list[tuple[str, float]]:
+def _pauses(stack: TestStack, outages: list[Outage]) -> list[tuple[str, float]]:
     """Of each outage: the part, and the longest time in which no window was published, seconds."""
     windows = Topic(stack.bootstrap_servers, WINDOWS.name)
     published = np.unique([int(dict(record.headers)[PUBLISHED_HEADER]) for record in windows.read()])
     windows.close()
     gaps = np.diff(published)
     found = []
-    for part, began, back in stack.outages:
-        around = gaps[(published[1:] >= began) & (published[:-1] <= back)]
-        found.append((part, float(around.max()) / 1000))
+    for outage in outages:
+        around = gaps[(published[1:] >= outage.began_ms) & (published[:-1] <= outage.back_ms)]
+        found.append((outage.part, float(around.max()) / 1000))
     return found
 
 

@@ -82,7 +82,7 @@ def _produce(config: Config) -> NoReturn:
         stack.callback(_say_goodbye, outlet, publisher, config.kafka.queue_records, name)
         stack.callback(fleet.stop)
         fleet.start()
-        wanted = Wanted(config, partial(_change, config, fleet, metrics), failures)
+        wanted = Wanted(config, partial(_change, config, fleet, metrics), failures, weights=weights)
         stack.callback(wanted.stop)
         wanted.start()
         log.info("producing", name=name, exchange=config.exchange.websocket_url)

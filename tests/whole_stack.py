@@ -33,8 +33,6 @@ class TestStack:
         options = up.Options(symbols=symbols)
         self.config = up.effective(load(None, **given, **tables), options)
         self.told: list[str] = []
-        self.outages: list[tuple[str, int, int]] = []
-        """Part, when it was killed, when all was well again."""
         self.supervisor = Supervisor(self.config, with_standin=True, tell=self.told.append)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self.supervisor.run, args=(self._stopping,), name="supervisor")

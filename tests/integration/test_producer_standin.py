@@ -17,7 +17,7 @@ from klinestream.runtime.kafka import Reader, open_reader
 from klinestream.standin.faults import Drop, Garbage, Repeat, Shutdown, Silence
 from klinestream.standin.garbage import Form
 from tests.eventually import eventually
-from tests.integration.running_producer import SOON_S, START_S, RunningProducer, Since, create_topics, seconds
+from tests.integration.running_producer import SOON_S, START_S, RunningProducer, Since, create_topics, empty_topics, seconds
 from tests.integration.running_standin import RunningStandin, running
 from tests.ports import free_ports
 from tests.stack import TestBroker
@@ -34,6 +34,7 @@ def standin() -> Iterator[RunningStandin]:
 @pytest.fixture(scope="module")
 def reader(broker: TestBroker) -> Iterator[Reader]:
     create_topics(broker)
+    empty_topics(broker)
     opened = open_reader(KafkaConfig(bootstrap_servers=broker.bootstrap_servers, client="confluent-kafka"), "test")
     yield opened
     opened.close()
@@ -127,20 +128,29 @@ def test_every_kline_is_the_exchange_s(start: Callable[[], RunningProducer], sta
 
 
 @pytest.mark.parametrize("fault", [Drop(), Shutdown(seconds=1), Silence(seconds=60)])
-def test_broken_connections_come_back(
+def test_broken_connections_leave_no_hole(
     start: Callable[[], RunningProducer], standin: RunningStandin, reader: Reader, fault: Drop | Shutdown | Silence
 ) -> None:
-    """After a fault of every connection the klines flow again; each hole is counted, and all that arrives is as REST has it."""
+    """After a fault of every connection the klines flow again, what was missed is refilled, and all of it is as REST has it."""
     since = Since(reader)
     producer = start()
     connections = producer.metric("connections")
     standin.client.inject(fault)
-    eventually(lambda: producer.metric("reconnects_total") >= connections, SOON_S, "all have been replaced")
+    replaced = ("reconnects_total", "hand_overs_total")
+    eventually(lambda: sum(map(producer.metric, replaced)) >= connections, SOON_S, "all have been replaced")
     more = producer.metric("klines_published_total") + 4 * SYMBOLS
     eventually(lambda: producer.metric("klines_published_total") >= more, SOON_S, "four more seconds")
-    counted = producer.metric("missing_klines_total")
+    eventually(lambda: filled(producer), SOON_S, "nothing is missing")
     assert producer.end() == 0
     found = since.klines()
-    assert counted == sum(holes(lines) for lines in found.values())
+    assert len(found) == SYMBOLS
     for lines in found.values():
+        assert holes(lines) == 0
+        assert carried(lines)
         assert_as_rest(standin, lines)
+
+
+def filled(producer: RunningProducer) -> bool:
+    """Every kline that was missing has been refilled, none was deferred."""
+    assert producer.metric("deferred_klines_total") == 0
+    return producer.metric("missing_klines_total") == producer.metric("refilled_klines_total")

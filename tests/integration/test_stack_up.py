@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,15 +35,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestStack]:
 @pytest.mark.parametrize("part", ["server", "producer", "standin", "task-manager-1", "job-manager", "broker"])
 def test_a_killed_part_comes_back_and_the_chart_with_it(stack: TestStack, part: str) -> None:
     """After kill -9 of any part the supervisor starts it again, and the chart has fresh data again."""
-    began_ms = time.time_ns() // 1_000_000
     killed = stack.kill(part)
     eventually(lambda: stack.supervisor.pids().get(part) not in {None, killed}, 30, f"{part} is started again")
     stack.wait_until_up(_UP_S)
-    stack.outages.append((part, began_ms, time.time_ns() // 1_000_000))
 
 
 def test_no_number_was_lost_doubled_or_changed_by_it(stack: TestStack) -> None:
-    """After all these kills the feed has holes only where producer or exchange were away, and every window is right, once."""
+    """After all these kills the feed has no hole, or a repaired one that is on record, and every window is right, once."""
     prove(stack)
 
 

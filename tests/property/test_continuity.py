@@ -117,16 +117,16 @@ def test_what_is_given_up_is_known(given_: tuple[list[K], list[K]], data: st.Dat
     for kline in coming:
         published += machine.live(kline)[1]
         if machine.holding and data.draw(st.booleans()):
-            asked = machine.gaps
+            known = machine.gaps
             spans, more = machine.give_up()
-            assert [(span.from_ms, span.to_ms) for span in spans] == asked
             for span in spans:
+                assert (span.from_ms, span.to_ms) in known  # others may turn out to have been quiet
                 assert span.trades in (None, sum(kline.trades for kline in rest(truth, (span.from_ms, span.to_ms))))
-            holes += asked
+                holes.append((span.from_ms, span.to_ms))
             published += more
             assert not machine.holding
-    held_back = machine.gaps
-    check([*published, *machine.give_up()[1]], truth, [*holes, *held_back])
+    spans, more = machine.give_up()
+    check([*published, *more], truth, [*holes, *((span.from_ms, span.to_ms) for span in spans)])
 
 
 @given(deliveries(), st.data())
