@@ -102,7 +102,7 @@ def _one(report: Report, client: str, broker: TestBroker, exchange: Exchange) ->
         None,
         kafka={"bootstrap_servers": broker.bootstrap_servers, "client": client},
         exchange=market,
-        producer={"metrics_port": port, "silence_s": 300},
+        producer={"metrics_port": port, "silence_s": 300, "stall_s": 300},
         log={"level": "warning"},
     )
     exchange.subscribed = 0

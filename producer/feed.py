@@ -118,14 +118,12 @@ class Feed:
 
         `proved` is the connection's own: symbols whose series goes on with what it delivers. Raises DeliveryError.
         """
+        self._tally.frames += 1  # of two sessions that overlap one may be lost: it costs a lock to be exact
         try:
             frame = decode(raw, self._streams, self._now_ms())
         except RecordError as error:
             self._outlet.dead_letter(raw, str(error))
             return None
-        finally:
-            with self._lock:
-                self._tally.frames += 1
         if isinstance(frame, ClosedKline):
             self._live(frame, proved)
             return None

@@ -8,7 +8,7 @@ import structlog
 
 from klinestream.market.codec import encode_event, encode_kline
 from klinestream.market.continuity import Publish, Span
-from klinestream.market.events import KLINE_INTERVAL, NO_SOURCE, SECOND_MS, DeadLetter, FeedGap, GapState, Kline, PipelineEvent, gap_id
+from klinestream.market.events import KLINE_INTERVAL, NO_SOURCE, SECOND_MS, DeadLetter, FeedGap, GapState, Kline, Origin, PipelineEvent, gap_id
 from klinestream.market.topics import (
     DEAD_LETTERS,
     FEED_GAPS,
@@ -89,6 +89,8 @@ class Outlet:
 
 def kline_value(symbol: str, record: Publish[ClosedKline]) -> bytes:
     """The value of a record of the feed, as `codec.encode_kline` would write it."""
+    if record.kline is not None and record.origin is Origin.LIVE:  # nearly all
+        return orjson.dumps(record.kline.wire | {"last_trade_id": record.last_trade_id, "origin": Origin.LIVE})
     own: dict[str, Any] = {"f": record.first_trade_id, "L": record.last_trade_id_within}
     own |= {"last_trade_id": record.last_trade_id, "origin": record.origin}
     if record.kline is not None:

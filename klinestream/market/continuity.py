@@ -58,7 +58,7 @@ class Tail:
     last_trade_id: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for every kline, and that would take three times as long
 class Publish(Generic[S]):
     """A record to publish. `kline` is None for a derived second: no trades, `close` four times."""
 
@@ -238,31 +238,31 @@ class Continuity(Generic[S]):
     def _as_live(self, kline: S) -> Publish[S]:
         first, last = kline.first_trade_id, kline.last_trade_id_within
         if first >= 0:
-            if self._last_trade_id not in (None, first - 1):
+            if self._last_trade_id != first - 1 and self._last_trade_id is not None:
                 self.id_breaks += 1
                 self._doubt()
             self.unproved = None
             self._last_trade_id = last
-        return self._publish(kline.open_time_ms, kline, kline.close, Origin.LIVE, (first, last))
+        return self._publish(kline.open_time_ms, kline, kline.close, Origin.LIVE, first, last)
 
     def _as_rest(self, kline: S) -> Publish[S]:
         """REST tells how many trades there were, and the ids follow from those before."""
         before = self._last_trade_id
-        if not kline.trades:
-            ids: tuple[int | None, int | None] = (-1, -1)
-        elif before is None:
-            ids = (None, None)
-        else:
-            ids = (before + 1, before + kline.trades)
-            self._last_trade_id = before + kline.trades
-        return self._publish(kline.open_time_ms, kline, kline.close, Origin.REST, ids)
+        first: int | None = -1
+        last: int | None = -1
+        if kline.trades and before is None:
+            first = last = None
+        elif kline.trades and before is not None:
+            first, last = before + 1, before + kline.trades
+            self._last_trade_id = last
+        return self._publish(kline.open_time_ms, kline, kline.close, Origin.REST, first, last)
 
     def _as_derived(self, opened: int) -> Publish[S]:
-        return self._publish(opened, None, self._close, Origin.DERIVED, (-1, -1))
+        return self._publish(opened, None, self._close, Origin.DERIVED, -1, -1)
 
-    def _publish(self, opened: int, kline: S | None, close: str, origin: Origin, ids: tuple[int | None, int | None]) -> Publish[S]:
+    def _publish(self, opened: int, kline: S | None, close: str, origin: Origin, first: int | None, last: int | None) -> Publish[S]:
         self._newest, self._close = opened, close
-        return Publish(opened, kline, close, origin, *ids, self._last_trade_id)
+        return Publish(opened, kline, close, origin, first, last, self._last_trade_id)
 
     def _doubt(self) -> None:
         if self.unproved is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for every kline, and that would take three times as long
 class Record:
     """A record to publish, or one that was read: then partition and offset are set."""
 
