@@ -128,7 +128,7 @@ class WindowsConfig(Section):
     """Distance of two windows; divides a second, or is a multiple of one."""
     rsi_period: Annotated[int, Field(ge=2, le=1000)] = 14
     """Period of Wilder's RSI, in steps of the window average."""
-    batch_ms: Annotated[int, Field(ge=1, le=1000)] = 10
+    batch_ms: Annotated[int, Field(ge=1, le=1000)] = 20
     """How long lines are gathered before Python sees them."""
     parallelism: Annotated[int, Field(ge=1, le=128)] = 1
     """Parallelism of the job; more than the topic's partitions gains nothing."""
