@@ -8,7 +8,7 @@ COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes
 # What `make demo` adds to `klinestream up`, for example: make demo ARGS="--exchange binance"
 ARGS ?= --symbols 50
 
-.PHONY: help install demo test check bench soak lock clean
+.PHONY: help install demo test check bench soak chaos lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this.
@@ -35,6 +35,10 @@ bench: .venv/dev ## Measure throughput, latency, memory and start-up; results go
 
 soak: .venv/dev ## Let the whole pipeline run for long, with faults, and check what came out.
 	$(BIN)/python -m bench.soak $(ARGS_SOAK)
+
+chaos: .venv/dev ## Inject every fault and kill parts for ten minutes, prove every number, and draw data age over time.
+	@scripts/browser.sh
+	$(BIN)/python -m bench.chaos $(ARGS_CHAOS)
 
 lock: .venv/dev ## Make the lock files anew; UPGRADE=--upgrade takes the newest versions.
 	$(COMPILE) requirements-bootstrap.in -o requirements-bootstrap.lock

@@ -1,4 +1,4 @@
-"""`python -m bench [WHAT…]`: throughput, engine, latency, producer, footprint; all of them without an argument."""
+"""`python -m bench [WHAT…]`: throughput, engine, latency, producer, feed, fencing, footprint; all of them without an argument."""
 
 import tempfile
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bench import engine, footprint, latency, producer, throughput
+from bench import engine, feed, fencing, footprint, latency, producer, throughput
 from bench.report import Report
 
 
@@ -19,6 +19,8 @@ class What(StrEnum):
     THROUGHPUT = "throughput"
     LATENCY = "latency"
     PRODUCER = "producer"
+    FEED = "feed"
+    FENCING = "fencing"
     FOOTPRINT = "footprint"
 
 
@@ -27,6 +29,8 @@ MEASURES: dict[What, Callable[[Report, Path], None]] = {
     What.THROUGHPUT: throughput.measure,
     What.LATENCY: latency.measure,
     What.PRODUCER: producer.measure,
+    What.FEED: feed.measure,
+    What.FENCING: fencing.measure,
     What.FOOTPRINT: footprint.measure,
 }
 

@@ -126,7 +126,9 @@ class Connection(threading.Thread):
             end = self._live_through(self._open())
             if end is None:
                 return
-            if end is End.BLOCKED and self._url != self._fallback_url:
+            # Never from a stand-in to the real exchange, or back.
+            same_kind = self._url.partition(":")[0] == self._fallback_url.partition(":")[0]
+            if end is End.BLOCKED and same_kind and self._url != self._fallback_url:
                 self._log.warning("blocked in this region (HTTP 451), going on with market data only", url=self._fallback_url)
                 self._url = self._fallback_url
             if time.monotonic() - began_s >= _HEALTHY_S:

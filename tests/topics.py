@@ -13,6 +13,8 @@ from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka import Reader, Record, open_publisher, open_reader
 from klinestream.runtime.topic_admin import TopicAdmin
 
+_EMPTY_POLLS = 20
+
 
 def kafka(bootstrap_servers: str) -> KafkaConfig:
     """How tests reach a broker: with the client that leaves no socket behind when the broker is killed, since warnings are errors."""
@@ -43,14 +45,23 @@ class Topic:
     """All that a topic holds, read on as it grows."""
 
     def __init__(self, bootstrap_servers: str, name: str) -> None:
+        self._name = name
         self._reader: Reader = open_reader(kafka(bootstrap_servers), "test-reader")
-        self._reader.assign({(name, partition): 0 for partition in self._reader.partitions(name)})
+        self._next = dict.fromkeys(self._reader.partitions(name), 0)
+        self._reader.assign({(name, partition): 0 for partition in self._next})
         self.records: list[Record] = []
 
     def read(self) -> list[Record]:
         """All records so far."""
-        while got := self._reader.poll(0.1):
+        ends = {partition: end for partition, (_, end) in self._reader.bounds(self._name).items()}
+        empty = 0
+        # A topic may end with the markers of transactions, which no reader ever sees.
+        while any(self._next[partition] < end for partition, end in ends.items()) and empty < _EMPTY_POLLS:
+            got = self._reader.poll(0.1)
+            empty = 0 if got else empty + 1
             self.records += got
+            for record in got:
+                self._next[record.partition] = record.offset + 1
         return self.records
 
     def values(self) -> list[dict[str, Any]]:
@@ -62,12 +73,16 @@ class Topic:
         self._reader.close()
 
 
-def windows_by_identity(records: Iterable[Record]) -> dict[tuple[str, int], bytes]:
-    """(symbol, window end) → value. Fails where an identity has two values."""
-    found: dict[tuple[str, int], set[bytes]] = defaultdict(set)
+def windows_by_revision(records: Iterable[Record]) -> dict[tuple[str, int], dict[int, bytes]]:
+    """(symbol, window end) → revision → value. Fails where one of them has two values."""
+    found: dict[tuple[str, int], dict[int, bytes]] = defaultdict(dict)
     for record in records:
         value = orjson.loads(record.value or b"")
-        found[(value["symbol"], value["window_end"])].add(record.value or b"")
-    double = {identity: values for identity, values in found.items() if len(values) > 1}
-    assert not double, f"expected one value an identity, got {len(double)} with more, such as {next(iter(double.items()))}"
-    return {identity: next(iter(values)) for identity, values in found.items()}
+        held = found[(value["symbol"], value["window_end"])].setdefault(value["revision"], record.value or b"")
+        assert held == record.value, f"expected one value an identity, got two: {held!r} and {record.value!r}"
+    return found
+
+
+def windows_by_identity(records: Iterable[Record]) -> dict[tuple[str, int], bytes]:
+    """(symbol, window end) → value of the highest revision. Fails where a revision has two values."""
+    return {identity: values[max(values)] for identity, values in windows_by_revision(records).items()}

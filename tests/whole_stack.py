@@ -23,12 +23,13 @@ class TestStack:
     def __init__(self, folder: Path, symbols: str = "10", **tables: dict[str, object]) -> None:
         """Start nothing; `symbols` as `klinestream up` takes them; `tables` of configuration win over the defaults."""
         names = ("broker_port", "controller_port", "flink_port", "flink_rpc_port", "standin_port")
-        *ports, server_port, metrics_port = free_ports(len(names) + 2)
+        *ports, server_port, metrics_port, repair_port = free_ports(len(names) + 3)
         stack = dict(zip(names, ports, strict=True)) | {"state_dir": str(folder)}
         given = {
             "stack": stack | tables.pop("stack", {}),
             "server": {"port": server_port} | tables.pop("server", {}),
             "producer": {"metrics_port": metrics_port} | tables.pop("producer", {}),
+            "repair": {"metrics_port": repair_port} | tables.pop("repair", {}),
         }
         options = up.Options(symbols=symbols)
         self.config = up.effective(load(None, **given, **tables), options)
@@ -75,7 +76,9 @@ class TestStack:
         return next((row.state for row in self.supervisor.rows() if row.name == part), None)
 
     def stop(self) -> None:
-        """End everything."""
+        """End everything; once is enough."""
+        if self._stopping.is_set():
+            return
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join()

@@ -4,10 +4,10 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from bench import chaos
 from klinestream.market.errors import StackError
 from klinestream.stack.commands import configuration
 from klinestream.stack.java import scripts
@@ -18,6 +18,7 @@ from tests.proof import prove
 from tests.whole_stack import TestStack
 
 _UP_S = 180
+CHAOS_S = 90.0
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,13 @@ def test_a_killed_part_comes_back_and_the_chart_with_it(stack: TestStack, part: 
     stack.wait_until_up(_UP_S)
 
 
+def test_faults_in_any_order_are_survived(stack: TestStack) -> None:
+    """While the exchange breaks in every way, and a part is killed in between, all goes on. (The next test proves the numbers.)"""
+    strikes = chaos.run(stack, CHAOS_S, seed=7, parts=("producer",))
+    assert len({strike.what for strike in strikes}) >= 6 + 1
+    assert "kill producer" in {strike.what for strike in strikes}
+
+
 def test_no_number_was_lost_doubled_or_changed_by_it(stack: TestStack) -> None:
     """After all these kills the feed has no hole, or a repaired one that is on record, and every window is right, once."""
     prove(stack)
@@ -52,22 +60,18 @@ def test_a_second_stack_over_the_same_folder_is_refused(stack: TestStack) -> Non
     assert stack.supervisor.pids()
 
 
-def test_nothing_is_left_after_the_supervisor_was_killed(tmp_path: Path) -> None:
-    """`klinestream up` killed with -9 leaves no process behind, Flink's Python workers included; and it resumes from its state."""
-    config = TestStack(tmp_path).config
-    command = [str(scripts() / "klinestream"), "up", "--no-table", "--symbols", "5"]
-    with (tmp_path / "up.txt").open("wb") as output:
-        up = subprocess.Popen(command, env=os.environ | configuration(config), stdout=output, stderr=subprocess.STDOUT)
-    said = tmp_path / "up.txt"
-    eventually(lambda: "the chart has data" in said.read_text() or up.poll() is not None, _UP_S, "the chart has data")
-    assert up.poll() is None, said.read_text()
-    up.send_signal(signal.SIGKILL)
-    up.wait()
-    eventually(lambda: not list(marked(f"{tmp_path}#")), 15, "nothing is left")
-
-    again = TestStack(tmp_path)
+def test_nothing_is_left_after_the_supervisor_was_killed(stack: TestStack) -> None:
+    """`klinestream up` resumes a stopped stack; killed with -9 it leaves no process behind, Flink's Python workers included."""
+    stack.stop()
+    folder = stack.config.stack.state_dir
+    said = folder / "up.txt"
+    command = [str(scripts() / "klinestream"), "up", "--no-table", "--symbols", "10"]
+    with said.open("wb") as output:
+        up = subprocess.Popen(command, env=os.environ | configuration(stack.config), stdout=output, stderr=subprocess.STDOUT)
     try:
-        again.start()
-        assert again.supervisor.job_id
+        eventually(lambda: "the chart has data" in said.read_text() or up.poll() is not None, _UP_S, "the chart has data")
+        assert up.poll() is None, said.read_text()
     finally:
-        again.stop()
+        up.send_signal(signal.SIGKILL)
+        up.wait()
+    eventually(lambda: not list(marked(f"{folder}#")), 15, "nothing is left")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
+import psutil
 import pytest
 
 from klinestream.market.batch import from_klines
@@ -169,7 +170,10 @@ def test_a_killed_task_manager_changes_no_value(
     counts(windows, half, "windows")
     eventually(lambda: flink.cluster.checkpoints_completed(job) > 0, WITHIN_S, "a checkpoint completes")
     publish(job_broker.bootstrap_servers, map(record_of, feed[half:]))
+    workers = [child for child in psutil.Process(flink.task_manager_pid).children(recursive=True) if "python" in child.name()]
+    assert workers, "expected Python workers below the task manager"
     flink.kill_task_manager()
+    eventually(lambda: not any(worker.is_running() for worker in workers), 5, "the workers are gone with their task manager")
     flink.start_task_manager()
     right = expected(feed)
     eventually(lambda: len(windows_by_identity(windows.read())) >= len(right), WITHIN_S, "all windows are there")
