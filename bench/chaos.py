@@ -35,7 +35,7 @@ from tests.proof import prove
 from tests.topics import Topic
 from tests.whole_stack import TestStack
 
-PARTS = ("producer", "task-manager-1", "server", "broker", "standin", "job-manager")
+PARTS = ("producer", "task-manager-1", "repair", "broker", "standin", "job-manager", "server")
 _PICTURE = RESULTS.parents[1] / "docs" / "images" / "chaos.png"
 _PAUSE_S = (4.0, 9.0)
 _KILL_EVERY_S = 45.0

@@ -18,7 +18,7 @@ from tests.proof import prove
 from tests.topics import Topic
 from tests.whole_stack import TestStack
 
-PARTS = ("server", "producer", "standin", "task-manager-1", "job-manager", "broker")
+PARTS = ("server", "producer", "repair", "standin", "task-manager-1", "job-manager", "broker")
 _BACK_S = 180.0
 _PAUSE_S = (3.0, 15.0)
 

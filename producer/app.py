@@ -26,6 +26,7 @@ from producer.clock import ClockCheck
 from producer.fleet import Fleet
 from producer.metrics import Metrics
 from producer.outlet import Outlet
+from producer.reconcile import Reconciler
 from producer.tails import Tails
 from producer.wanted import Wanted
 
@@ -85,6 +86,10 @@ def _produce(config: Config) -> NoReturn:
         wanted = Wanted(config, partial(_change, config, fleet, metrics), failures, weights=weights)
         stack.callback(wanted.stop)
         wanted.start()
+        if config.producer.reconcile_s:
+            reconciler = Reconciler(config, fleet, outlet, metrics, weights=weights, failures=failures)
+            stack.callback(reconciler.stop)
+            reconciler.start()
         log.info("producing", name=name, exchange=config.exchange.websocket_url)
         raise failures.get()
 

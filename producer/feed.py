@@ -18,12 +18,14 @@ from klinestream.market.errors import RecordError
 from klinestream.market.events import NO_SOURCE, SECOND_MS, GapState, Kline, Origin
 from producer.frames import ClosedKline, Passed, Reply, Shutdown, closed, decode
 from producer.metrics import Metrics
-from producer.outlet import Outlet
+from producer.outlet import Outlet, kline_value
 from producer.refill import SPAN_MOST_MS, Request
 from producer.streams import stream_name
 
 log = structlog.get_logger()
 
+SAMPLED_MOST = 1000
+"""How many records of a symbol a sample holds at most: the first ones."""
 # A kline that has just closed may not be in REST yet; an answer that lacks it, or contradicts the trade ids, is asked for again.
 _ASK_AGAIN_S = 0.3
 
@@ -78,6 +80,7 @@ class Feed:
         self._series: dict[str, _Series] = {}
         self._streams: dict[str, str] = {}
         self._holding: set[str] = set()
+        self._samples: dict[str, list[Publish[ClosedKline]]] = {}
 
     def follow(self, symbols: Iterable[str], tails: Mapping[str, Tail], detected: Mapping[str, Iterable[Span]]) -> None:
         """Take symbols in, with the topic's newest record of each, and the gaps that the ledger left open."""
@@ -101,7 +104,20 @@ class Feed:
             for symbol in symbols:
                 self._series.pop(symbol, None)
                 self._holding.discard(symbol)
+                self._samples.pop(symbol, None)
             self._streams = {stream_name(symbol): symbol for symbol in self._series}
+
+    def sample(self, symbol: str) -> None:
+        """Keep what is published of a symbol from now on, until `sampled`."""
+        with self._lock:
+            if symbol in self._series:
+                self._samples[symbol] = []
+
+    def sampled(self, symbol: str) -> list[bytes]:
+        """The values of the records that were published since `sample`; nothing is kept any more."""
+        with self._lock:
+            records = self._samples.pop(symbol, [])
+        return [kline_value(symbol, record) for record in records]
 
     @property
     def streams(self) -> Mapping[str, str]:
@@ -255,6 +271,8 @@ class Feed:
             if quiet is not None:
                 self._derived(symbol, quiet)
                 quiet = None
+        if self._samples and (sample := self._samples.get(symbol)) is not None:
+            sample += published[: SAMPLED_MOST - len(sample)]
         if published:
             series.newest_close_ms = published[-1].open_time_ms + SECOND_MS - 1
             self._tally.published += len(published)

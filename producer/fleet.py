@@ -133,6 +133,18 @@ class Fleet:
                     self._metrics.data_age.remove(connection.label)
             self._feeds[partition].forget(gone)
 
+    def followed(self) -> list[str]:
+        """All symbols that are followed; from any thread, as the next two."""
+        return [symbol for feed in self._feeds for symbol in feed.streams.values()]
+
+    def sample(self, symbol: str) -> None:
+        """Keep what is published of a symbol from now on, until `sampled`."""
+        self._feeds[self._partition(symbol)].sample(symbol)
+
+    def sampled(self, symbol: str) -> list[bytes]:
+        """The values of the records that were published since `sample`."""
+        return self._feeds[self._partition(symbol)].sampled(symbol)
+
     def _partition(self, symbol: str) -> int:
         return partition_of(symbol, len(self._feeds))
 

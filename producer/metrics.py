@@ -56,7 +56,7 @@ class Metrics:
         self.missing = counter("missing_klines", "Klines that were missing in those gaps when they were noticed")
         self.refilled = counter("refilled_klines", "Klines of those published in their place after all, by where they came from", "source")
         self.deferred = counter("deferred_klines", "Klines of those that the feed went on without")
-        self.repaired = counter("repair_klines", "Klines of those that went to the repairs later")
+        self.repaired = counter("repair_klines", "Klines that went to the repairs: deferred ones, and corrections")
         self.refuted = counter("refuted_answers", "Answers of REST that trade ids contradict; asked again")
         self.doubtful = counter("doubtful_spans", "Spans published from REST that trade ids contradict afterwards")
         self.ledger = counter("ledger_entries", "Entries of the ledger of gaps, by state", "state")
@@ -68,6 +68,17 @@ class Metrics:
         self.rest_waiting = gauge("rest_waiting", "Requests for klines that wait")
         self.rest_weight = gauge("rest_weight", "Weight of REST requests used in this minute")
         self.rest_closed = gauge("rest_closed_seconds", "For how long nothing is sent, since the exchange said so (429, 418)")
+        self.reconciled = counter(
+            "reconciled_klines", "Published klines that were compared with REST's klines, or with its trades", "against"
+        )
+        self.reconcile_mismatches = counter(
+            "reconcile_mismatches", "Fields of those in which REST says something else, twice", "field", "against"
+        )
+        self.reconcile_repairs = counter("reconcile_repairs", "REST's klines that went to the repairs in place of such ones")
+        self.reconcile_put_off = counter(
+            "reconcile_put_off", "Comparisons put off: limits or away, quiet after that, or answer that can't be used", "reason"
+        )
+        self.reconcile_age = gauge("reconcile_age_seconds", "How long ago the symbol that waits longest was compared, or joined")
         self.dead_letters = counter("dead_letters", "Frames that could not be used")
         self.request_errors = counter("request_errors", "Requests that the exchange answered with an error")
         self.reconnects = counter("reconnects", "Connections that ended, by reason", "reason")

@@ -8,7 +8,18 @@ import structlog
 
 from klinestream.market.codec import encode_event, encode_kline
 from klinestream.market.continuity import Publish, Span
-from klinestream.market.events import KLINE_INTERVAL, NO_SOURCE, SECOND_MS, DeadLetter, FeedGap, GapState, Kline, Origin, PipelineEvent, gap_id
+from klinestream.market.events import (
+    KLINE_INTERVAL,
+    NO_SOURCE,
+    SECOND_MS,
+    DeadLetter,
+    FeedGap,
+    GapState,
+    Kline,
+    Origin,
+    PipelineEvent,
+    gap_id,
+)
 from klinestream.market.topics import (
     DEAD_LETTERS,
     FEED_GAPS,
@@ -48,7 +59,7 @@ class Outlet:
         self._publisher.publish(Record(KLINES.name, key, value, close_time_ms, (_SCHEMA, (PUBLISHED_HEADER, b"%d" % now_ms))))
 
     def repair(self, kline: Kline) -> None:
-        """A second that came too late for the feed."""
+        """A second that came too late for the feed, or that the exchange says otherwise."""
         self._send(KLINE_REPAIRS.name, kline.symbol, encode_kline(kline), kline.close_time_ms)
         self._metrics.repaired.inc()
 

@@ -4,7 +4,8 @@ set -euo pipefail
 lock=$1
 
 by_uv() {
-    .venv/bin/uv pip sync --native-tls --quiet --require-hashes --no-build-isolation "$lock"
+    # Compiled now, by all cores: otherwise the first start would, while somebody waits for the chart.
+    .venv/bin/uv pip sync --native-tls --quiet --compile-bytecode --require-hashes --no-build-isolation "$lock"
 }
 by_pip() {
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation -r "$lock"

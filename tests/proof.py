@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import orjson
 import polars as pl
 
@@ -10,20 +11,25 @@ from klinestream.market.codec import decode_kline, encode_event
 from klinestream.market.events import SECOND_MS, GapState, Kline
 from klinestream.market.topics import KLINE_REPAIRS, KLINES, WINDOWS
 from klinestream.market.windows import WindowEngine, WindowSettings
+from klinestream.replay.repair import recomputations, republished, symbols_of
+from klinestream.replay.repair_topics import klines_of
 from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.gap_ledger import read_ledger
 from klinestream.standin.seeded.market import SeededMarket
 from tests import truth
 from tests.eventually import eventually
-from tests.topics import Topic, windows_by_identity
+from tests.topics import Topic, windows_by_identity, windows_by_revision
 from tests.whole_stack import TestStack
 
 # A quarter of an hour of the seeded market opens with a trade: from there on every close is known.
 _BEFORE_MS = 1_800_000
 _REPAIRED_S = 90
+_AGAIN_S = 90
 
 Held = dict[tuple[str, int], Kline]
 """(symbol, open time) → kline."""
+Values = dict[tuple[str, int], bytes]
+"""(symbol, window end) → a window's record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,7 @@ class Proved:
     missing_seconds: int
     repeated_klines: int
     repeated_windows: int
+    republished_windows: int
 
 
 def prove(stack: TestStack) -> Proved:
@@ -44,17 +51,67 @@ def prove(stack: TestStack) -> Proved:
     times = {symbol: sorted(time for name, time in held if name == symbol) for symbol in {name for name, _ in held}}
     missing = _missing(stack, times)
     ends = {(symbol, end) for symbol, mine in times.items() for end in truth.ends_of(mine)}
-    eventually(lambda: ends <= windows_by_identity(windows.read()).keys(), 60, "a window for every end")
-    live = {identity: value for identity, value in windows_by_identity(windows.read()).items() if identity in ends}
+    eventually(lambda: ends <= _original(windows).keys(), 60, "a window for every end")
+    live = {identity: value for identity, value in _original(windows).items() if identity in ends}
+    again = _published_again(stack, klines, windows)
 
     seconds = _from_trades(stack, times)
-    mistakes = [mistake for value in live.values() if (mistake := truth.wrong(orjson.loads(value), seconds))]
+    mistakes = [mistake for value in (*live.values(), *again.values()) if (mistake := truth.wrong(orjson.loads(value), seconds))]
     assert not mistakes, mistakes[:5]
     assert live == _replayed(held), "a replay of the topic gives other bits"
-    proved = Proved(len(held), len(live), missing, len(klines.records) - len(held), len(windows.records) - len(live))
+    identities = sum(map(len, windows_by_revision(windows.records).values()))
+    proved = Proved(len(held), len(live), missing, len(klines.records) - len(held), len(windows.records) - identities, len(again))
     klines.close()
     windows.close()
     return proved
+
+
+def _original(windows: Topic) -> Values:
+    """The windows that no repair led to."""
+    return {identity: values[0] for identity, values in windows_by_revision(windows.read()).items() if 0 in values}
+
+
+def _published_again(stack: TestStack, klines: Topic, windows: Topic) -> Values:
+    """The windows that were published again, each as a recomputation has it, once all are there that hold a repaired second.
+
+    Those that follow a repaired second come as the feed goes on.
+    """
+    repairs = Topic(stack.bootstrap_servers, KLINE_REPAIRS.name)
+
+    def settled() -> tuple[Values]:
+        shown = windows_by_identity(windows.read())
+        expected, needed = _recomputed(klines, repairs)
+        found = {identity: value for identity, value in shown.items() if orjson.loads(value)["revision"]}
+        strange = [(value, expected.get(identity)) for identity, value in found.items() if expected.get(identity) != value]
+        assert not strange, f"published again, and not as it should be: {strange[:3]}"
+        assert needed <= found.keys(), f"hold repaired seconds, and are not published again: {sorted(needed - found.keys())[:5]}"
+        return (found,)
+
+    (found,) = eventually(settled, _AGAIN_S, "every window that holds a repaired second is published again")
+    repairs.close()
+    return found
+
+
+def _recomputed(klines: Topic, repairs: Topic) -> tuple[Values, set[tuple[str, int]]]:
+    """What must be published again, and those of it that hold a repaired second."""
+    settings = WindowSettings()
+    late, offsets = klines_of(repairs.read())
+    feed = symbols_of(klines_of(klines.read())[0])
+    names = np.array(late.symbols)
+    parts = [
+        part
+        for symbol, mine in symbols_of(late).items()
+        for part in recomputations(feed.get(symbol, from_klines([])), mine, offsets[names == symbol], settings)
+    ]
+    filled = {(symbol, time) for symbol, time in zip(late.symbols, late.open_times.tolist(), strict=True)}
+    expected: Values = {}
+    needed = set()
+    for one in republished(parts, settings):
+        identity = (one.window.symbol, one.window.end_ms)
+        expected[identity] = encode_event(one.window)
+        if any((one.window.symbol, one.open_time_ms - back * SECOND_MS) in filled for back in range(settings.depth)):
+            needed.add(identity)
+    return expected, needed
 
 
 def _held(klines: Topic) -> Held:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from klinestream import __version__
-from klinestream.cli import doctor, gaps, job, producer, server, standin, symbols, topics, up
+from klinestream.cli import doctor, gaps, job, producer, repair, server, standin, symbols, topics, up, verify
 from klinestream.market.errors import KlinestreamError
 from klinestream.runtime import config
 
@@ -22,10 +22,12 @@ app.command()(doctor.doctor)
 app.command()(producer.producer)
 app.command()(server.server)
 app.command()(gaps.gaps)
+app.command()(repair.repair)
 app.add_typer(standin.app, name="standin")
 app.add_typer(topics.app, name="topics")
 app.add_typer(symbols.app, name="symbols")
 app.add_typer(job.app, name="job")
+app.add_typer(verify.app, name="verify")
 
 
 @app.callback(invoke_without_command=True)

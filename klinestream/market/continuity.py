@@ -260,7 +260,9 @@ class Continuity(Generic[S]):
     def _as_derived(self, opened: int) -> Publish[S]:
         return self._publish(opened, None, self._close, Origin.DERIVED, -1, -1)
 
-    def _publish(self, opened: int, kline: S | None, close: str, origin: Origin, first: int | None, last: int | None) -> Publish[S]:
+    def _publish(  # noqa: PLR0917  # a tuple of ids would cost each kline
+        self, opened: int, kline: S | None, close: str, origin: Origin, first: int | None, last: int | None
+    ) -> Publish[S]:
         self._newest, self._close = opened, close
         return Publish(opened, kline, close, origin, first, last, self._last_trade_id)
 

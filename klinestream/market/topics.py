@@ -70,7 +70,13 @@ LATE_DATA = Topic(
     LateKline,
     retention_ms=7 * DAY_MS,
 )
-KLINE_REPAIRS = Topic("crypto_kline_repairs", "klines that came too late for the feed", "symbol", Kline, retention_ms=7 * DAY_MS)
+KLINE_REPAIRS = Topic(
+    "crypto_kline_repairs",
+    "klines that came too late for the feed, or that the exchange says otherwise",
+    "symbol",
+    Kline,
+    retention_ms=7 * DAY_MS,
+)
 FEED_GAPS = Topic(
     "crypto_feed_gaps", "a state that a gap of the feed has reached: the ledger of gaps", "symbol", FeedGap, retention_ms=30 * DAY_MS
 )

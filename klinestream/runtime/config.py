@@ -113,6 +113,8 @@ class ProducerConfig(Section):
     """Requests for missing klines at once."""
     priority_symbols: tuple[str, ...] = ()
     """Symbols whose gaps are refilled before those of others."""
+    reconcile_s: Annotated[float, Field(ge=0, le=86_400)] = 600.0
+    """In how many seconds 20 s of each symbol's published klines are compared with REST's klines and trades; 0 for never."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9108
     """Prometheus metrics on this port of `host`; 0 for none."""
     metrics_host: str = "127.0.0.1"
@@ -171,6 +173,17 @@ class ServerConfig(Section):
     """Symbols that one client may follow at once."""
     messages_per_s: Annotated[float, Field(gt=0, le=10_000)] = 20.0
     """Messages that one client may send a second, with bursts of twice as many."""
+
+
+class RepairConfig(Section):
+    """The repair of results after klines that came late."""
+
+    settle_s: Seconds = 5.0
+    """A symbol without a further repair for this long is repaired; earlier where the ledger of gaps says that it is complete."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9109
+    """Prometheus metrics on this port of `metrics_host`; 0 for none."""
+    metrics_host: str = "127.0.0.1"
+    """Address the metrics listen on."""
 
 
 class StackConfig(Section):
@@ -245,6 +258,7 @@ class Config(BaseSettings):
     exchange: ExchangeConfig = ExchangeConfig()
     producer: ProducerConfig = ProducerConfig()
     windows: WindowsConfig = WindowsConfig()
+    repair: RepairConfig = RepairConfig()
     server: ServerConfig = ServerConfig()
     stack: StackConfig = StackConfig()
     standin: StandinConfig = StandinConfig()

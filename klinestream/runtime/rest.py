@@ -1,7 +1,8 @@
-"""The exchange's REST interface, as far as klinestream asks it: its clock, its symbols and its klines of 1 s."""
+"""The exchange's REST interface, as far as klinestream asks it: its clock, its symbols, its klines of 1 s and its trades."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from email.utils import parsedate_to_datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_de
 from klinestream.market.codec import kline_of_row
 from klinestream.market.errors import ExchangeError, RecordError
 from klinestream.market.events import KLINE_INTERVAL, SECOND_MS, Kline
+from klinestream.market.reconcile import AggTrade, agg_trade_of
 from klinestream.runtime.config import ExchangeConfig
 from klinestream.runtime.weights import Weights
 
@@ -20,6 +22,9 @@ log = structlog.get_logger()
 KLINES_MOST = 1000
 """How many seconds one request can ask for."""
 KLINES_WEIGHT = 2
+AGG_TRADES_MOST = 1000
+"""How many aggregated trades one answer holds."""
+_AGG_TRADES_WEIGHT = 4
 _TIME_WEIGHT, _INFO_WEIGHT = 1, 20
 _TIMEOUT_S = 10.0
 _URGENT_TIMEOUT_S = 2.0  # klines are held for 3 s by default: time to ask once more
@@ -40,6 +45,11 @@ class NotYetError(PassingError):
 
 class BannedError(PassingError):
     """418 or 403: over for now, and longer than a start waits."""
+
+
+Page = list[AggTrade]
+Through = Callable[[Callable[[], Page]], Page]
+"""Calls what it is given, and returns what that returns; it may try again, or wait first."""
 
 
 class Rest:
@@ -100,6 +110,42 @@ class Rest:
         # A second in progress is answered as it stands, and only the answer's own date is by the exchange's clock.
         now_ms = _date_ms(answer)
         return [kline for kline in found if now_ms is None or kline.close_time_ms < now_ms]
+
+    def agg_trades(self, symbol: str, from_ms: int, to_ms: int, *, through: Through = lambda ask: ask()) -> Iterator[AggTrade]:
+        """The aggregated trades of [from_ms, to_ms), up to `KLINES_MOST` whole seconds, in order, asked for as they are read.
+
+        None between the first and the last is missing: their ids follow each other. `through` sends each request, of
+        `AGG_TRADES_MOST` trades, and may try it again. Raises ExchangeError; a PassingError may be over in a moment.
+        """
+        check_span(from_ms, to_ms)
+        query: dict[str, str | int] = {"startTime": from_ms, "endTime": to_ms - 1}
+        while True:
+            asked: dict[str, str | int] = {"symbol": symbol, **query, "limit": AGG_TRADES_MOST}
+            page = through(partial(self._agg_trades_page, asked))
+            for trade in page:
+                if not from_ms <= trade.time_ms < to_ms:
+                    break
+                yield trade
+            else:
+                if len(page) == AGG_TRADES_MOST:
+                    query = {"fromId": page[-1].id + 1}
+                    continue
+            return
+
+    def _agg_trades_page(self, query: dict[str, str | int]) -> list[AggTrade]:
+        path = "/api/v3/aggTrades"
+        answer = self._answer(path, _AGG_TRADES_WEIGHT, query, urgent=False)
+        items = _json(answer)
+        if not isinstance(items, list):
+            raise ExchangeError(f"expected a list of trades from {self._base}{path}, got {answer.text[:200]!r}: check exchange.rest_url")
+        try:
+            page = [agg_trade_of(item) for item in items]
+        except RecordError as error:
+            raise ExchangeError(
+                f"expected trades of {query['symbol']} from {self._base}{path}, got one with {error}: tell its makers"
+            ) from None
+        _check_trades(page, query)
+        return page
 
     def _object(self, path: str, weight: int) -> dict[str, Any]:
         answer = self._answer(path, weight, {}, urgent=True)
@@ -174,6 +220,20 @@ def _check_order(klines: Sequence[Kline], from_ms: int, to_ms: int) -> None:
                 "check exchange.rest_url"
             )
         after_ms = kline.open_time_ms
+
+
+def _check_trades(page: Sequence[AggTrade], query: dict[str, str | int]) -> None:
+    """A page holds what was asked for, and nothing is missing in it."""
+    if not page:
+        return
+    first = query.get("fromId", page[0].id)
+    for place, trade in enumerate(page):
+        late, early = trade.time_ms > int(query.get("endTime", trade.time_ms)), trade.time_ms < int(query.get("startTime", 0))
+        if trade.id != int(first) + place or late or early:
+            raise ExchangeError(
+                f"expected trade {int(first) + place} of {query['symbol']} in the span asked for, got {trade.id} of {trade.time_ms}: "
+                "it lacks trades, or exchange.rest_url is no exchange; try again later"
+            )
 
 
 def _json(answer: httpx.Response) -> Any:

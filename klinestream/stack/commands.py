@@ -21,6 +21,7 @@ TOPICS = ("klinestream", "topics", "create")
 STANDIN = ("klinestream", "standin")
 PRODUCER = ("klinestream", "producer")
 SERVER = ("klinestream", "server")
+REPAIR = ("klinestream", "repair", "--follow")
 
 
 def configuration(config: Config) -> dict[str, str]:

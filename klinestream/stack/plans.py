@@ -28,6 +28,7 @@ def plans(config: Config, layout: Layout, cluster: jobs.Cluster, with_standin: b
         *([_standin(config)] if with_standin else []),
         _producer(config, with_standin),
         _server(config),
+        _repair(config),
     ]
     if not broker.is_formatted(layout):
         found.insert(0, Plan("format", lambda: broker.format_command(layout), bool, once=True))
@@ -81,6 +82,12 @@ def _server(config: Config) -> Plan:
     return Plan(
         "server", lambda: commands.own("server", commands.SERVER, config), _answers(f"{server_url(config)}/healthz"), (TOPICS,), port
     )
+
+
+def _repair(config: Config) -> Plan:
+    port = config.repair.metrics_port
+    is_up = _answers(f"http://{config.repair.metrics_host}:{port}/metrics") if port else lambda: True
+    return Plan("repair", lambda: commands.own("repair", commands.REPAIR, config), is_up, (TOPICS,), port or None)
 
 
 def server_url(config: Config) -> str:

@@ -138,8 +138,8 @@ class Since:
 
     def klines(self, count: int | None = None) -> dict[str, list[Kline]]:
         """So many klines and no more, or all that are there by now: by symbol, in the order of the topic."""
-        ends = sum(end for _, end in self._reader.bounds(KLINES.name).values())
-        count = ends - self._begin if count is None else count
+        if count is None:
+            count = sum(end for _, end in self._reader.bounds(KLINES.name).values()) - self._begin
         eventually(lambda: len(self.of(KLINES.name)) >= count, SOON_S, f"{count} klines")
         found: dict[str, list[Kline]] = defaultdict(list)
         for record in self.of(KLINES.name):

@@ -33,7 +33,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestStack]:
     assert not list(marked(f"{started.config.stack.state_dir}#")), "stop must leave nothing"
 
 
-@pytest.mark.parametrize("part", ["server", "producer", "standin", "task-manager-1", "job-manager", "broker"])
+@pytest.mark.parametrize("part", ["server", "producer", "standin", "repair", "task-manager-1", "job-manager", "broker"])
 def test_a_killed_part_comes_back_and_the_chart_with_it(stack: TestStack, part: str) -> None:
     """After kill -9 of any part the supervisor starts it again, and the chart has fresh data again."""
     killed = stack.kill(part)

@@ -12,6 +12,7 @@ from klinestream.market.errors import BrokerError, DeliveryError
 from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka.delivery import (
     ATTEMPT_S,
+    FETCH_WAIT_MS,
     LOOK_UP_S,
     Losses,
     UnreachableError,
@@ -163,6 +164,7 @@ class ConfluentReader:
             "enable.auto.commit": False,
             "auto.offset.reset": "error",  # records skipped in silence would be a hole that nobody knows of
             "isolation.level": "read_committed",
+            "fetch.wait.max.ms": FETCH_WAIT_MS,
         }
         self._consumer = Consumer(settings)
         connected(lambda: _reached(self._consumer, troubles), config)

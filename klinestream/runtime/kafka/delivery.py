@@ -17,6 +17,8 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 LOOK_UP_S = 0.2  # how often a publisher that waits for room looks whether something was lost meanwhile
+# A broker answers nothing else on a connection while a fetch on it waits for records: every other question waits as long.
+FETCH_WAIT_MS = 100
 ATTEMPT_S = 3.0  # a broker that is there answers in milliseconds; one attempt at one that isn't must not eat the bound
 
 

@@ -17,6 +17,7 @@ from klinestream.market.partitions import murmur2
 from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka.delivery import (
     ATTEMPT_S,
+    FETCH_WAIT_MS,
     LOOK_UP_S,
     Losses,
     Room,
@@ -184,6 +185,7 @@ class KafkaPythonReader:
             "auto_offset_reset": "none",  # records skipped in silence would be a hole that nobody knows of
             "isolation_level": "read_committed",
             "max_poll_records": _POLL_RECORDS,
+            "fetch_max_wait_ms": FETCH_WAIT_MS,
         }
         self._consumer: Any = connected(lambda: _reached(KafkaConsumer, settings), config)
 

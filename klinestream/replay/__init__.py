@@ -1,0 +1,1 @@
+"""Results computed again from topics: repairs of what klines that came late have touched."""
