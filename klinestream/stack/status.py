@@ -13,6 +13,7 @@ from klinestream.stack.part import State
 from klinestream.stack.supervisor import Row, Supervisor
 
 _TABLE_EVERY_S = 0.5
+_LOOK_EVERY_S = 0.25
 _LINE_EVERY_S = 15.0
 
 _COLOUR = {
@@ -33,6 +34,7 @@ class Display:
         self._console = console or Console(highlight=False)
         self._live = Live(console=self._console, auto_refresh=False) if with_table and self._console.is_terminal else None
         self._next = 0.0
+        self._next_look = 0.0
         self._states: tuple[State, ...] = ()
         self._address: str | None = None
         self._started = time.monotonic()
@@ -57,17 +59,24 @@ class Display:
         now = time.monotonic()
         rows = stack.rows()
         states = tuple(row.state for row in rows)
+        self._look_for_data(stack, states, now)
         if now < self._next and (self._live is not None or states == self._states):
             return
         self._next = now + (_LINE_EVERY_S if self._live is None else _TABLE_EVERY_S)
         self._states = states
-        if self._address is None and self._everything_up(states) and stack.chart_has_data():
-            self._address = f"{plans.server_url(stack.config)}/chart"
-            self.say(f"the chart has data: {self._address} (after {now - self._started:.0f} s)")
         if self._live is None:
             self.say(line(rows))
         else:
             self._live.update(table(rows, self._address), refresh=True)
+
+    def _look_for_data(self, stack: Supervisor, states: Sequence[State], now: float) -> None:
+        """Say where the chart is once it has data."""
+        if self._address is not None or now < self._next_look or not self._everything_up(states):
+            return
+        self._next_look = now + _LOOK_EVERY_S
+        if stack.chart_has_data():
+            self._address = f"{plans.server_url(stack.config)}/chart"
+            self.say(f"the chart has data: {self._address} (after {now - self._started:.0f} s)")
 
     def _everything_up(self, states: Sequence[State]) -> bool:
         return all(state is State.UP for state in states)
