@@ -1,6 +1,7 @@
 """A real broker and a real Flink cluster for tests, whose parts can be killed and started again."""
 
 import socket
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.ports import free_ports
 
 _START_S = 90.0
 _STOP_S = 10.0
+_WATCH_S = 0.5
 
 
 class TestBroker:
@@ -75,7 +77,11 @@ class TestBroker:
 
 
 class TestFlink:
-    """A Flink cluster of its own, on free ports: a job manager and a task manager, both in the foreground."""
+    """A Flink cluster of its own, on free ports: a job manager and a task manager, both in the foreground.
+
+    A task manager that ends by itself is started again, as the stack's supervisor does: Flink lets it end after some faults, for
+    example when a job is cancelled while its Python workers start. One that a test has killed stays away until the test wants it.
+    """
 
     __test__ = False
 
@@ -90,12 +96,22 @@ class TestFlink:
         self.cluster = jobs.Cluster(self.rest_url)
         self._job_manager: Process | None = None
         self._task_manager: Process | None = None
+        self._changing = threading.Lock()
+        self._stopped = threading.Event()
+        self._watching = threading.Thread(target=self._watch, name="watch-task-manager", daemon=True)
 
     def start(self) -> None:
         """Start both; returns when the task manager has registered."""
         self._job_manager = _started(flink.job_manager(self.layout), self.layout)
         self._task_manager = _started(flink.task_manager(self.layout, 1), self.layout)
         self.wait_until_up()
+        self._watching.start()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(_WATCH_S):
+            with self._changing:
+                if self._task_manager is not None and self._task_manager.poll() is not None:
+                    self._task_manager = _started(flink.task_manager(self.layout, 1), self.layout)
 
     def wait_until_up(self) -> None:
         """Return when the job manager answers and the task manager has registered."""
@@ -108,7 +124,8 @@ class TestFlink:
 
     def start_task_manager(self) -> None:
         """After `kill_task_manager`: start another one."""
-        self._task_manager = _started(flink.task_manager(self.layout, 1), self.layout)
+        with self._changing:
+            self._task_manager = _started(flink.task_manager(self.layout, 1), self.layout)
         self.wait_until_up()
 
     def kill_job_manager(self) -> None:
@@ -118,8 +135,10 @@ class TestFlink:
 
     def kill_task_manager(self) -> None:
         """Kill it with -9, its Python workers with it."""
-        assert self._task_manager is not None
-        self._task_manager.kill()
+        with self._changing:
+            assert self._task_manager is not None
+            self._task_manager.kill()
+            self._task_manager = None
 
     @property
     def job_manager_pid(self) -> int:
@@ -162,6 +181,9 @@ class TestFlink:
 
     def stop(self) -> None:
         """End everything."""
+        self._stopped.set()
+        if self._watching.ident is not None:
+            self._watching.join()
         for process in (self._task_manager, self._job_manager):
             if process is not None:
                 process.ask_to_end()
