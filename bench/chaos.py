@@ -185,6 +185,7 @@ def draw(times: Ints, ages: Ints, strikes: Sequence[Strike]) -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1200, "height": 480})
         page.set_content(figure.to_html(include_plotlyjs=True, config={"displayModeBar": False}))
+        page.add_style_tag(content="body { margin: 0; background: #111 }")
         page.wait_for_selector(".main-svg")
         page.screenshot(path=str(_PICTURE))
         browser.close()

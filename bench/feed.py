@@ -56,6 +56,7 @@ def measure(report: Report, folder: Path) -> None:
             eventually(lambda: _metric(config, "klines_published_total") > SYMBOLS, _START_S, "klines flow")  # noqa: B023  # called at once
             time.sleep(_WARM_S)
             _one(report, client, config, standin)
+            _standby(report, client, config)
     report.note(
         f"{SYMBOLS:,} symbols on {KLINES.partitions} connections; ages are those of klines in the topic, by when they were published"
     )
@@ -74,10 +75,10 @@ def _config(broker: TestBroker, client: str) -> Config:
 
 
 @contextmanager
-def _running(command: str, config: Config) -> Iterator[None]:
+def _running(command: str, config: Config) -> Iterator["subprocess.Popen[bytes]"]:
     process = subprocess.Popen([scripts() / "klinestream", command], env=os.environ | configuration(config), stdout=sys.stderr)
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(15)
@@ -122,6 +123,22 @@ def _one(report: Report, client: str, config: Config, standin: StandinClient) ->
             caught_up_s=(int(stale[-1]) + 1) / 10 if len(stale) else 0.0,
         )
     report.row(f"{client}: all of it", repeats_in_the_topic=_repeats(records), hand_overs=int(_metric(config, "hand_overs_total")))
+
+
+def _standby(report: Report, client: str, config: Config) -> None:
+    """A second producer beside the first; then it is killed. Nobody takes anything over, so either may die."""
+    (port,) = free_ports(1)
+    other = config.model_copy(update={"producer": config.producer.model_copy(update={"metrics_port": port})})
+    with _running("producer", other) as second:
+        eventually(lambda: _metric(other, "klines_published_total") > SYMBOLS, _START_S, "both produce")
+        time.sleep(_WATCHED_S)
+        began_ms = _now_ms()
+        second.kill()
+        time.sleep(_WATCHED_S)
+    topic = Topic(config.kafka.bootstrap_servers, KLINES.name)
+    ages = _ages(topic.read(), began_ms, _now_ms() - SECOND_MS)
+    topic.close()
+    report.row(f"{client}: one of two producers killed, age of all symbols", **percentiles(np.concatenate(list(ages.values()))))
 
 
 def _ages(records: list[Record], began_ms: int, ended_ms: int) -> dict[str, Ints]:
