@@ -83,7 +83,7 @@ class Connection(threading.Thread):
         self._events: SimpleQueue[_Event] = SimpleQueue()
         self._stopped = threading.Event()
         self._sessions: set[Session] = set()
-        self._replaced_s = time.monotonic()
+        self._replaced_s = 0.0
         self._log = log.bind(connection=name)
 
     def change(self, added: Iterable[str], removed: Iterable[str]) -> None:
@@ -161,6 +161,7 @@ class Connection(threading.Thread):
     def _live_through(self, session: Session) -> End | None:
         """From a session to the end of the last one that followed it without a break; None if the connection is to stop."""
         planned_s = self._planned_s()
+        self._replaced_s = time.monotonic()  # after a break some symbols are refilled before others: that is no stall
         while True:
             event = self._event(_TICK_S)
             if isinstance(event, _Stop):
