@@ -1,5 +1,6 @@
 """A small exchange in the test's own process: a websocket that says what the test wants said, and two REST answers."""
 
+import contextlib
 import threading
 import time
 from collections import defaultdict
@@ -124,7 +125,8 @@ class SmallExchange:
         with self._lock:
             connections = list(self._subscribers[symbol])
         for connection in connections:
-            act(connection)
+            with contextlib.suppress(ConnectionClosed):  # it went a moment ago
+                act(connection)
 
     def _connection(self, connection: ServerConnection) -> None:
         asked: list[str] = []

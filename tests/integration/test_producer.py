@@ -242,6 +242,7 @@ def test_two_producers_leave_no_hole(
         exchange.say("BTCUSDT", *(frame("BTCUSDT", begin + n) for n in range(5)))
         eventually(lambda: len(since.of(KLINES.name)) == 10, SOON_S, "both have published")
         first.end(signal.SIGKILL)
+        eventually(lambda: exchange.sessions("BTCUSDT") == 1, SOON_S, "its connections are gone")
         exchange.say("BTCUSDT", *(frame("BTCUSDT", begin + n) for n in range(5, 10)))
         eventually(lambda: len(since.of(KLINES.name)) == 15, SOON_S, "the other goes on")
     finally:
