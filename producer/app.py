@@ -1,14 +1,12 @@
 """The producer's process: what it starts, watches and ends."""
 
-import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from queue import SimpleQueue
-from types import FrameType
 from typing import NoReturn
 
 import structlog
@@ -20,6 +18,7 @@ from klinestream.runtime.gap_ledger import read_ledger
 from klinestream.runtime.kafka import Publisher, open_publisher, open_reader
 from klinestream.runtime.metrics import MetricsServer
 from klinestream.runtime.rest import Rest
+from klinestream.runtime.signals import ended_by_signals
 from klinestream.runtime.symbol_lists import configured
 from klinestream.runtime.weights import Weights
 from producer.clock import ClockCheck
@@ -40,13 +39,9 @@ _FLUSH_S = 2.0
 _NAMED_MOST = 20
 
 
-class _Ended(BaseException):
-    """A signal asked for the end."""
-
-
 def run(config: Config) -> None:
     """Produce until SIGTERM or SIGINT. Raises KlinestreamError if it can't start or go on."""
-    with _ended_by_signals():
+    with ended_by_signals():
         _produce(config)
 
 
@@ -140,23 +135,3 @@ def _say_goodbye(outlet: Outlet, publisher: Publisher, queue_records: int, name:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """End the block cleanly at the first SIGTERM or SIGINT; further ones don't disturb its end."""
-    signals = (signal.SIGTERM, signal.SIGINT)
-
-    def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # as `signal` calls it
-        for one in signals:
-            signal.signal(one, signal.SIG_IGN)
-        raise _Ended
-
-    previous = {one: signal.signal(one, end) for one in signals}
-    try:
-        yield
-    except _Ended:
-        log.info("stopped")
-    finally:
-        for one, handler in previous.items():
-            signal.signal(one, handler)

@@ -5,11 +5,9 @@ so it needs no consumer group. Where it was killed in between it repairs once mo
 """
 
 import random
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from types import FrameType
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 
 import orjson
 import structlog
@@ -26,6 +24,7 @@ from klinestream.replay.repair_topics import Outcome, TopicRepair, settings_of, 
 from klinestream.runtime.config import Config
 from klinestream.runtime.kafka import Publisher, Reader, Record, open_publisher, open_reader
 from klinestream.runtime.metrics import MetricsServer
+from klinestream.runtime.signals import ended_by_signals
 
 log = structlog.get_logger()
 
@@ -42,14 +41,10 @@ _BACKOFF_MOST_S = 5.0
 _SETTLED = frozenset({GapState.REPAIRED, GapState.UNFILLABLE})
 
 
-class _Ended(BaseException):
-    """A signal asked for the end."""
-
-
 def follow(config: Config) -> None:
     """Repair until SIGTERM or SIGINT. Raises ConfigError if the metrics' address can't be had."""
     metrics = RepairMetrics()
-    with _ended_by_signals(), ExitStack() as stack:
+    with ended_by_signals(), ExitStack() as stack:
         follower = Follower(config, metrics)
         if config.repair.metrics_port:
             server = MetricsServer(config.repair.metrics_host, config.repair.metrics_port, metrics.registry, follower.faults)
@@ -211,25 +206,3 @@ def _close(publisher: Publisher) -> None:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """End the block cleanly at the first SIGTERM or SIGINT; further ones don't disturb its end."""
-    signals = (signal.SIGTERM, signal.SIGINT)
-
-    def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # as `signal` calls it
-        for one in signals:
-            signal.signal(one, signal.SIG_IGN)
-        raise _Ended
-
-    previous: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {
-        one: signal.signal(one, end) for one in signals
-    }
-    try:
-        yield
-    except _Ended:
-        log.info("stopped")
-    finally:
-        for one, handler in previous.items():
-            signal.signal(one, handler)
