@@ -35,7 +35,7 @@ class _Tallies(Collector):
 
 
 class Metrics:
-    """The producer's metrics in a registry of their own; docs/operations.md lists them."""
+    """The producer's metrics in a registry of their own; each one's help text says what it counts."""
 
     def __init__(self) -> None:
         """All at zero."""
