@@ -17,7 +17,7 @@ from klinestream.market.errors import OffsetsError
 from klinestream.market.events import DeadLetter, LateKline, PipelineEvent
 from klinestream.market.lines import record_line, window_lines
 from klinestream.market.partitions import partition_of
-from klinestream.market.topics import DEAD_LETTERS, KLINE_REPAIRS, KLINES, LATE_DATA, PIPELINE_EVENTS, WINDOWS
+from klinestream.market.topics import DEAD_LETTERS, KLINE_REPAIRS, KLINES, LATE_DATA, PIPELINE_EVENTS, WINDOWS, Topic
 from klinestream.market.windows import Step, WindowEngine, WindowSettings
 
 # A type of its own for the engine's Python objects: pickled by PyFlink as they cross to the JVM and back.
@@ -51,17 +51,48 @@ def in_order(offsets: Ints) -> bool:
     return bool(np.all(offsets[1:] == offsets[:-1] + 1))
 
 
+def sorted_by_offset(shard: int, offsets: Ints) -> tuple[Ints, Ints]:
+    """Offsets in order, and where each stood. Raises OffsetsError if one is missing or there twice."""
+    if in_order(offsets):
+        return offsets, np.arange(len(offsets))
+    order = np.argsort(offsets, kind="stable")
+    if not in_order(offsets[order]):
+        first, last = offsets[order[0]], offsets[order[-1]]
+        raise OffsetsError(f"expected consecutive offsets of partition {shard}, got a batch with a break between {first} and {last}")
+    return offsets[order], order
+
+
+class OffsetsCheck:
+    """Checks that batches continue their partitions. The first one after a restore may not: then an event says so."""
+
+    def __init__(self, component: str) -> None:
+        """`component`: which part the event is from."""
+        self._component = component
+        self._seen: set[tuple[str, int]] = set()
+
+    def skipped(self, topic: str, shard: int, expected: int | None, first: int, now_ms: int) -> str | None:
+        """The line of the event, or None where all is well. Raises OffsetsError on a break in the middle."""
+        new = (topic, shard) not in self._seen
+        self._seen.add((topic, shard))
+        if expected in (None, first):
+            return None
+        said = f"partition {shard} of {topic}: expected offset {expected}, got {first}"
+        if not new:
+            raise OffsetsError(f"{said}: a batch was lost or came twice; the job resumes from its checkpoint")
+        detail = f"{said}: the records between were deleted, or the topic was made anew"
+        return record_line(self._component, now_ms, encode_event(PipelineEvent(self._component, "offsets_skipped", now_ms, detail)))
+
+
+def dead_letter_lines(topic: Topic, shard: int, rejected: Sequence[Rejected], now_ms: int) -> list[str]:
+    """Lines of `crypto_dead_letters`."""
+    letters = (DeadLetter.of(bad.reason, topic.name, bad.raw, now_ms, partition=shard, offset=bad.offset) for bad in rejected)
+    return [record_line("", now_ms, encode_event(letter)) for letter in letters]
+
+
 def parse(shard: int, partitions: int, lines: Sequence[bytes | None], offsets: Sequence[int], times: Sequence[int]) -> Parsed:
     """The lines of one partition as columns. Raises OffsetsError if a line is missing or there twice."""
-    numbers, stamps = np.asarray(offsets, np.int64), np.asarray(times, np.int64)
-    texts = [line or b"" for line in lines]
-    if not in_order(numbers):
-        order = np.argsort(numbers, kind="stable")
-        numbers, stamps, texts = numbers[order], stamps[order], [texts[i] for i in order.tolist()]
-        if not in_order(numbers):
-            raise OffsetsError(
-                f"expected consecutive offsets of partition {shard}, got a batch with a break between {numbers[0]} and {numbers[-1]}"
-            )
+    numbers, order = sorted_by_offset(shard, np.asarray(offsets, np.int64))
+    stamps, texts = np.asarray(times, np.int64)[order], [lines[i] or b"" for i in order.tolist()]
     batch, places, bad = klines.decode(texts, stamps)
     rejected = [Rejected(int(numbers[line.row]), line.reason, texts[line.row]) for line in bad]
     astray = {s: p for s in set(batch.symbols) if (p := partition_of(s, partitions)) != shard}
@@ -110,7 +141,7 @@ class Windows(KeyedProcessFunction):  # type: ignore[misc]  # PyFlink ships no t
         self.hot = runtime_context.get_state(ValueStateDescriptor("hot", OBJECT))
         self.names = runtime_context.get_state(ValueStateDescriptor("names", OBJECT))
         self.seconds = runtime_context.get_map_state(MapStateDescriptor("seconds", Types.INT(), OBJECT))
-        self.seen: set[int] = set()
+        self.check = OffsetsCheck("jobs/windows")
         group = runtime_context.get_metrics_group().add_group("klinestream")
         counted = ("klines", "windows", "repeats", "late", "repairs", "holes", "dead_letters")
         self.counters = {name: group.counter(name) for name in counted}
@@ -120,7 +151,7 @@ class Windows(KeyedProcessFunction):  # type: ignore[misc]  # PyFlink ships no t
         shard, parsed = value
         state, expected = self.hot.value() or (None, None)
         now_ms = time.time_ns() // 1_000_000
-        skipped = self._skipped(shard, expected, parsed.first, now_ms)
+        skipped = self.check.skipped(KLINES.name, shard, expected, parsed.first, now_ms)
         engine = WindowEngine(self.settings, state, self.names.value(), self.seconds)
         step = engine.step(parsed.batch)
         self.hot.update((engine.state, parsed.last + 1))
@@ -132,20 +163,6 @@ class Windows(KeyedProcessFunction):  # type: ignore[misc]  # PyFlink ships no t
         if skipped:
             yield Row(PIPELINE_EVENTS.name, str(now_ms), skipped)
 
-    def _skipped(self, shard: int, expected: int | None, first: int, now_ms: int) -> str | None:
-        """Check that a batch continues the partition. The first one after a restore may not: then an event says so."""
-        new = shard not in self.seen
-        self.seen.add(shard)
-        if expected in (None, first):
-            return None
-        said = f"partition {shard} of {KLINES.name}: expected offset {expected}, got {first}"
-        if not new:
-            raise OffsetsError(f"{said}: a batch was lost or came twice; the job resumes from its checkpoint")
-        event = PipelineEvent(
-            "jobs/windows", "offsets_skipped", now_ms, f"{said}: the records between were deleted, or the topic was made anew"
-        )
-        return record_line(event.component, now_ms, encode_event(event))
-
     def _count(self, step: Step, parsed: Parsed) -> None:
         published = sum(len(rows.symbols) * len(rows.ends) for rows in step.windows)
         counts = (step.klines, published, step.repeats, len(step.late), len(step.repairs), step.holes, len(parsed.rejected))
@@ -156,12 +173,11 @@ class Windows(KeyedProcessFunction):  # type: ignore[misc]  # PyFlink ships no t
 def outputs(shard: int, parsed: Parsed, step: Step, now_ms: int) -> dict[str, list[str]]:
     """Topic → lines of all that one batch led to."""
     windows = [line for rows in step.windows for line in window_lines(rows)]
-    dead = [DeadLetter.of(bad.reason, KLINES.name, bad.raw, now_ms, partition=shard, offset=bad.offset) for bad in parsed.rejected]
     late = [LateKline(reason, shard, int(parsed.offsets[row]), parsed.batch.kline(row)) for row, reason in step.late]
     repairs = [parsed.batch.kline(row) for row in step.repairs]
     lines = {
         WINDOWS.name: windows,
-        DEAD_LETTERS.name: [record_line("", now_ms, encode_event(letter)) for letter in dead],
+        DEAD_LETTERS.name: dead_letter_lines(KLINES, shard, parsed.rejected, now_ms),
         LATE_DATA.name: [record_line(entry.kline.symbol, entry.kline.close_time_ms, encode_event(entry)) for entry in late],
         KLINE_REPAIRS.name: [record_line(kline.symbol, kline.close_time_ms, encode_kline(kline)) for kline in repairs],
     }

@@ -10,6 +10,7 @@ import pytest
 
 from klinestream.runtime import config as configuration
 from tests.stack import TestBroker, TestFlink
+from tests.topics import create_all
 
 # No test asserts a speed, those of hypothesis included.
 hypothesis.settings.register_profile("klinestream", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -36,6 +37,16 @@ def flink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestFlink]:
         yield started
     finally:
         started.stop()
+
+
+@pytest.fixture
+def job_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestBroker]:
+    """A broker of the test's own: the job's topics have fixed names."""
+    broker = TestBroker(tmp_path_factory.mktemp("job-broker"))
+    broker.start()
+    create_all(broker.bootstrap_servers)
+    yield broker
+    broker.stop()
 
 
 @pytest.fixture

@@ -5,5 +5,5 @@ SELECT
     ARRAY_AGG(line) AS lines,
     ARRAY_AGG(record_offset) AS offsets,
     ARRAY_AGG(EXTRACT(EPOCH FROM record_time) * 1000 + EXTRACT(MILLISECOND FROM record_time)) AS times
-FROM TABLE(TUMBLE(TABLE klines, DESCRIPTOR(arrival), INTERVAL '$batch_s' SECOND(1, 3)))
+FROM TABLE(TUMBLE(TABLE $table, DESCRIPTOR(arrival), INTERVAL '$batch_s' SECOND(2, 3)))
 GROUP BY shard, window_start, window_end

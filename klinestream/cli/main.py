@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from klinestream import __version__
-from klinestream.cli import doctor, gaps, job, producer, repair, server, standin, symbols, topics, up, verify
+from klinestream.cli import alerts, doctor, gaps, history, job, producer, repair, server, standin, symbols, topics, up, verify
 from klinestream.market.errors import KlinestreamError
 from klinestream.runtime import config
 
@@ -22,7 +22,9 @@ app.command()(doctor.doctor)
 app.command()(producer.producer)
 app.command()(server.server)
 app.command()(gaps.gaps)
+app.command()(history.history)
 app.command()(repair.repair)
+app.command()(alerts.alerts)
 app.add_typer(standin.app, name="standin")
 app.add_typer(topics.app, name="topics")
 app.add_typer(symbols.app, name="symbols")

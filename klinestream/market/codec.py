@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import Field
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -30,6 +30,8 @@ from klinestream.market.events import (
     gap_id,
     wire_fields,
 )
+
+Event = TypeVar("Event")
 
 _KLINE = wire_fields(Kline)
 _CHOICE = wire_fields(SymbolChoice)
@@ -158,6 +160,17 @@ def decode_gap(line: bytes) -> FeedGap:
     return _checked_gap(FeedGap(**values | {"state": GapState(values["state"]), "reason": values["reason"][:GAP_TEXT_MOST]}))
 
 
+def decode_event(event: type[Event], line: bytes) -> Event:
+    """The value of a record as an event, each field by its kind; raises RecordError. Enums come back as their values."""
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        raise RecordError("not JSON") from None
+    if not isinstance(record, dict):
+        raise RecordError("not a JSON object")
+    return event(**{field.name: _read(record, name, field) for name, field in wire_fields(event).items()})
+
+
 def _read(record: dict[str, Any], name: str, field: Field[Any]) -> Any:
     if name not in record:
         raise RecordError(f"{name}: missing")
@@ -194,6 +207,8 @@ def encode_event(event: Any) -> bytes:
         value = getattr(event, field.name)
         if field.metadata["kind"] is Kind.BASE64:
             value = base64.b64encode(value).decode()
+        elif field.metadata["kind"] in (Kind.PRICE, Kind.VOLUME):
+            value = decimals.show(value)
         elif isinstance(value, Kline):
             value = kline_object(value)
         record[name] = value
@@ -238,6 +253,32 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def _number(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise RecordError("expected a number")
+    return float(value)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise RecordError("expected a list of text")
+    return tuple(value)
+
+
+def _numbers(value: Any) -> dict[str, float | None]:
+    if not isinstance(value, dict):
+        raise RecordError("expected an object of numbers")
+    return {name: None if number is None else _number(number) for name, number in value.items()}
+
+
+def _rows(value: Any) -> Any:
+    # What stands in the rows is for whoever reads them: an object by interval, or a list.
+    rows = value.values() if isinstance(value, dict) else value
+    if not isinstance(value, dict | list) or not all(isinstance(row, list) for row in rows):
+        raise RecordError("expected rows")
+    return value
+
+
 _READERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.TEXT: _text,
     Kind.NOTE: _note,
@@ -247,4 +288,8 @@ _READERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.COUNT: _count,
     Kind.TRADE_ID: _trade_id,
     Kind.FLAG: _flag,
+    Kind.NUMBER: _number,
+    Kind.NAMES: _names,
+    Kind.NUMBERS: _numbers,
+    Kind.ROWS: _rows,
 }

@@ -28,6 +28,9 @@ class Kind(enum.StrEnum):
     TRADE_ID = "integer, -1 where no trade fell in the second, null where unknown"
     NUMBER = "number"
     FLAG = "true or false"
+    NAMES = "list of text"
+    NUMBERS = "object: name to number or null"
+    ROWS = "list of rows"
     BASE64 = "base64 of raw bytes"
 
 
@@ -146,6 +149,15 @@ class SymbolChoice:
     by: str = wire("by", Kind.TEXT, "who said it")
 
 
+@dataclass(frozen=True, slots=True)
+class SymbolsWatched:
+    """What a server's clients look at. Whoever works through symbols takes these first."""
+
+    server: str = wire("server", Kind.TEXT, "which server; the record's key")
+    symbols: tuple[str, ...] = wire("symbols", Kind.NAMES, "symbols, upper case, sorted")
+    time_ms: int = wire("time", Kind.TIME_MS, "when it was so; said again at least every minute, older than three it counts no more")
+
+
 class GapState(enum.StrEnum):
     """How far the story of a gap has come, in this order; whoever filled a gap, it is filled."""
 
@@ -203,6 +215,155 @@ class FeedGap:
     def seconds(self) -> int:
         """How many seconds are missing, found again or not."""
         return (self.to_ms - self.from_ms) // SECOND_MS
+
+
+class CandleOrigin(enum.StrEnum):
+    """Who made a candle."""
+
+    BUILT = "built"
+    """From 1 s klines, here."""
+    HISTORY = "history"
+    """The exchange's own, from REST."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candle:
+    """One closed candle of one symbol and interval. Identity: symbol, interval and open time."""
+
+    symbol: str = wire("s", Kind.TEXT, "symbol, upper case")
+    interval: str = wire("i", Kind.TEXT, "1m, 5m, 15m, 30m, 1h, 4h or 1d")
+    open_time_ms: int = wire("t", Kind.TIME_MS, "open time, aligned to UTC")
+    close_time_ms: int = wire("T", Kind.TIME_MS, "close time: the interval's last millisecond; the record's timestamp")
+    open: int = wire("o", Kind.PRICE, "first price")
+    high: int = wire("h", Kind.PRICE, "greatest price")
+    low: int = wire("l", Kind.PRICE, "least price")
+    close: int = wire("c", Kind.PRICE, "last price")
+    base_volume: int = wire("v", Kind.VOLUME, "volume in base units")
+    quote_volume: int = wire("q", Kind.VOLUME, "volume in quote units")
+    taker_base_volume: int = wire("V", Kind.VOLUME, "base volume where the buyer was the taker")
+    taker_quote_volume: int = wire("Q", Kind.VOLUME, "quote volume where the buyer was the taker")
+    trades: int = wire("n", Kind.COUNT, "number of trades")
+    first_trade_id: int | None = wire("f", Kind.TRADE_ID, "id of its first trade", nullable=True)
+    last_trade_id: int | None = wire("L", Kind.TRADE_ID, "id of its last trade", nullable=True)
+    klines: int = wire("klines", Kind.COUNT, "how many 1 s klines it was built from; 0 for the exchange's own")
+    complete: bool = wire("complete", Kind.FLAG, "false where klines were missing; then the exchange's own follows, with a higher revision")
+    origin: CandleOrigin = wire("origin", Kind.TEXT, "built (from 1 s klines) or history (the exchange's own)")
+    revision: int = wire(
+        "revision", Kind.COUNT, "0 for a built one; else the offset of its record in crypto_candle_history, plus 1", default=0
+    )
+
+
+class HistoryReason(enum.StrEnum):
+    """Why candles were fetched from the exchange."""
+
+    START = "start"
+    """A symbol was followed for the first time, or what was stored had grown old."""
+    GAP = "gap"
+    """Klines within them were lost, or came too late for the feed."""
+    CORRECTION = "correction"
+    """A kline within them was corrected."""
+
+
+@dataclass(frozen=True, slots=True)
+class CandleHistory:
+    """Closed candles of one symbol and interval, one after the other, as the exchange's REST interface gave them."""
+
+    symbol: str = wire("s", Kind.TEXT, "symbol, upper case")
+    interval: str = wire("i", Kind.TEXT, "1m, 5m, 15m, 30m, 1h, 4h or 1d")
+    reason: HistoryReason = wire("reason", Kind.TEXT, "start, gap or correction")
+    rows: tuple[tuple[Any, ...], ...] = wire(
+        "rows",
+        Kind.ROWS,
+        "the exchange's rows in order of time, each t, o, h, l, c, v, T, q, n, V, Q; the record's timestamp is the last T",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ProvisionalCandles:
+    """The candles in progress of one symbol after one kline, all intervals in one record."""
+
+    symbol: str = wire("s", Kind.TEXT, "symbol, upper case")
+    close_time_ms: int = wire("T", Kind.TIME_MS, "close time of the kline; the record's timestamp")
+    candles: dict[str, tuple[float, ...]] = wire(
+        "candles",
+        Kind.ROWS,
+        "by interval: open, high, low, close, base volume, quote volume, trades, klines so far; closed with the kline where T ends it",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Indicators:
+    """The indicators of one closed candle. Identity: symbol, interval, open time and since."""
+
+    symbol: str = wire("s", Kind.TEXT, "symbol, upper case")
+    interval: str = wire("i", Kind.TEXT, "interval of the candle")
+    open_time_ms: int = wire("t", Kind.TIME_MS, "open time of the candle")
+    close_time_ms: int = wire("T", Kind.TIME_MS, "close time of the candle; the record's timestamp")
+    close: float = wire("c", Kind.NUMBER, "close of the candle")
+    values: dict[str, float | None] = wire("values", Kind.NUMBERS, "every indicator's value by its name; null where there is none yet")
+    unready: tuple[str, ...] = wire("unready", Kind.NAMES, "names of the values that have not converged")
+    since_ms: int = wire("since", Kind.TIME_MS, "open time of the first candle of the contiguous run they were computed from")
+    revision: int = wire("revision", Kind.COUNT, "0, or higher where a repair replaced the values", default=0)
+
+
+class Side(enum.StrEnum):
+    """What a signal says."""
+
+    BUY = "buy"
+    SELL = "sell"
+
+
+class SignalState(enum.StrEnum):
+    """Whether a signal stands."""
+
+    FIRED = "fired"
+    WITHDRAWN = "withdrawn"
+    """A repair removed its ground."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A rule's word on one closed candle. Identity: id, since and revision."""
+
+    id: str = wire("id", Kind.TEXT, "symbol:interval:rule:side:open time, the same whoever computes it and whenever")
+    symbol: str = wire("s", Kind.TEXT, "symbol, upper case")
+    interval: str = wire("i", Kind.TEXT, "interval of the candle")
+    open_time_ms: int = wire("t", Kind.TIME_MS, "open time of the candle")
+    close_time_ms: int = wire("T", Kind.TIME_MS, "close time of the candle; the record's timestamp")
+    side: Side = wire("side", Kind.TEXT, "buy or sell")
+    rule: str = wire("rule", Kind.TEXT, "rsi, macd_cross or ema_cross")
+    state: SignalState = wire("state", Kind.TEXT, "fired or withdrawn")
+    price: float = wire("price", Kind.NUMBER, "close of the candle")
+    value: float = wire("value", Kind.NUMBER, "what the rule looked at: the RSI; MACD less its signal line; fast less slow EMA")
+    limit: float = wire("limit", Kind.NUMBER, "what the value passed")
+    reason: str = wire("reason", Kind.TEXT, "for a person to read")
+    since_ms: int = wire("since", Kind.TIME_MS, "open time of the first candle of the run it was computed from")
+    revision: int = wire("revision", Kind.COUNT, "0, or higher where a repair replaced it", default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """What one symbol did over the last 1,440 closed 1m candles, and since its run began. Identity: symbol, time and since."""
+
+    symbol: str = wire("s", Kind.TEXT, "symbol, upper case")
+    open_time_ms: int = wire("t", Kind.TIME_MS, "open time of the newest 1m candle")
+    close_time_ms: int = wire("T", Kind.TIME_MS, "its close time; the record's timestamp")
+    day_candles: int = wire("day_candles", Kind.COUNT, "how many candles the day has so far, up to 1440")
+    day_volume: float = wire("day_volume", Kind.NUMBER, "sum of base volume over the day")
+    day_average_volume: float = wire("day_average_volume", Kind.NUMBER, "mean base volume of a candle of the day")
+    day_average_open: float = wire("day_average_open", Kind.NUMBER, "mean open over the day")
+    day_average_close: float = wire("day_average_close", Kind.NUMBER, "mean close over the day")
+    day_low: float = wire("day_low", Kind.NUMBER, "least low of the day")
+    day_high: float = wire("day_high", Kind.NUMBER, "greatest high of the day")
+    candles: int = wire("candles", Kind.COUNT, "how many candles since the run began")
+    volume: float = wire("volume", Kind.NUMBER, "sum of base volume since then")
+    average_volume: float = wire("average_volume", Kind.NUMBER, "mean base volume of a candle since then")
+    average_open: float = wire("average_open", Kind.NUMBER, "mean open since then")
+    average_close: float = wire("average_close", Kind.NUMBER, "mean close since then")
+    low: float = wire("low", Kind.NUMBER, "least low since then")
+    high: float = wire("high", Kind.NUMBER, "greatest high since then")
+    since_ms: int = wire("since", Kind.TIME_MS, "open time of the first candle of the contiguous run")
+    revision: int = wire("revision", Kind.COUNT, "0, or higher where a repair replaced the values", default=0)
 
 
 def wire_fields(event: type[Any]) -> dict[str, Field[Any]]:

@@ -8,7 +8,22 @@ that a symbol has one partition number everywhere.
 from dataclasses import dataclass
 from typing import Any
 
-from klinestream.market.events import DeadLetter, FeedGap, Kline, LateKline, PipelineEvent, SymbolChoice, Window
+from klinestream.market.events import (
+    Aggregate,
+    Candle,
+    CandleHistory,
+    DeadLetter,
+    FeedGap,
+    Indicators,
+    Kline,
+    LateKline,
+    PipelineEvent,
+    ProvisionalCandles,
+    Signal,
+    SymbolChoice,
+    SymbolsWatched,
+    Window,
+)
 
 SYMBOL_PARTITIONS = 4
 HOUR_MS = 3_600_000
@@ -41,6 +56,7 @@ class Topic:
             "compression.type": "lz4",
             "retention.ms": str(self.retention_ms),
             "retention.bytes": str(self.retention_bytes),
+            "segment.ms": str(self.retention_ms),
             # Retention drops whole segments: eight of them keep it near its bound.
             "segment.bytes": str(min(self.retention_bytes // 8, 64 * MIB)),
             "message.timestamp.type": "CreateTime",
@@ -101,5 +117,77 @@ CONTROL = Topic(
     cleanup="compact",
 )
 
-TOPICS = (KLINES, WINDOWS, DEAD_LETTERS, LATE_DATA, KLINE_REPAIRS, FEED_GAPS, PIPELINE_EVENTS, CONTROL)
+WATCHED = Topic(
+    "crypto_watched_symbols",
+    "which symbols a server's clients look at; the newest record of a server counts",
+    "server",
+    SymbolsWatched,
+    partitions=1,
+    retention_ms=DAY_MS,
+    retention_bytes=8 * MIB,
+    cleanup="compact",
+)
+
+# Candles come with their own times, the oldest daily ones 200 days past and more. A shorter retention would drop them on
+# arrival, and a shorter segment.ms would begin a segment with each step from an old record to a new one.
+_CANDLES_KEPT_MS = 400 * DAY_MS
+
+CANDLE_HISTORY = Topic(
+    "crypto_candle_history",
+    "the exchange's own closed candles of a symbol and interval",
+    "symbol",
+    CandleHistory,
+    retention_ms=_CANDLES_KEPT_MS,
+    retention_bytes=1024 * MIB,
+)
+CANDLES = Topic(
+    "crypto_candles",
+    "one closed candle of a symbol and interval",
+    "symbol",
+    Candle,
+    retention_ms=_CANDLES_KEPT_MS,
+    retention_bytes=2048 * MIB,
+)
+PROVISIONAL_CANDLES = Topic(
+    "crypto_candles_provisional",
+    "the candles in progress of a symbol after one kline",
+    "symbol",
+    ProvisionalCandles,
+    retention_ms=2 * HOUR_MS,
+    retention_bytes=1024 * MIB,
+)
+INDICATORS = Topic(
+    "crypto_indicators",
+    "the indicators of one closed candle",
+    "symbol",
+    Indicators,
+    retention_ms=_CANDLES_KEPT_MS,
+    retention_bytes=2048 * MIB,
+)
+SIGNALS = Topic("crypto_signals", "a rule's buy or sell on one closed candle", "symbol", Signal, retention_ms=_CANDLES_KEPT_MS)
+AGGREGATES = Topic(
+    "crypto_aggregates",
+    "what a symbol did over the last day of closed 1m candles, and since its run began",
+    "symbol",
+    Aggregate,
+    retention_ms=7 * DAY_MS,
+)
+
+TOPICS = (
+    KLINES,
+    WINDOWS,
+    CANDLE_HISTORY,
+    CANDLES,
+    PROVISIONAL_CANDLES,
+    INDICATORS,
+    SIGNALS,
+    AGGREGATES,
+    DEAD_LETTERS,
+    LATE_DATA,
+    KLINE_REPAIRS,
+    FEED_GAPS,
+    PIPELINE_EVENTS,
+    CONTROL,
+    WATCHED,
+)
 BY_NAME = {topic.name: topic for topic in TOPICS}

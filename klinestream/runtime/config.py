@@ -8,6 +8,7 @@ import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -112,7 +113,7 @@ class ProducerConfig(Section):
     refill_workers: Annotated[int, Field(ge=1, le=64)] = 8
     """Requests for missing klines at once."""
     priority_symbols: tuple[str, ...] = ()
-    """Symbols whose gaps are refilled before those of others."""
+    """Symbols whose gaps are refilled before those of others, besides those that somebody looks at."""
     reconcile_s: Annotated[float, Field(ge=0, le=86_400)] = 600.0
     """In how many seconds 20 s of each symbol's published klines are compared with REST's klines and trades; 0 for never."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9108
@@ -152,6 +153,111 @@ class WindowsConfig(Section):
         return self
 
 
+class CandlesConfig(Section):
+    """The candles job, and the history that warms it."""
+
+    intervals: tuple[Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d"], ...] = ("1m", "5m", "15m", "30m", "1h", "4h", "1d")
+    """Which candles are built; 1m always is, since the longer ones are made of it."""
+    history: Annotated[int, Field(ge=0, le=1000)] = 200
+    """Closed candles of each symbol and interval that are fetched from the exchange before the first live one; 0 for none."""
+    history_workers: Annotated[int, Field(ge=1, le=64)] = 4
+    """Requests for candles at once."""
+    refresh_s: Annotated[float, Field(ge=60, le=86_400)] = 21_600.0
+    """How old the newest stored candle of the exchange may grow, beyond its own length, before those since are fetched too."""
+    provisional: bool = True
+    """Publish the candles in progress after each kline."""
+    batch_ms: Annotated[int, Field(ge=1, le=1000)] = 20
+    """How long lines are gathered before Python sees them."""
+    parallelism: Annotated[int, Field(ge=1, le=128)] = 1
+    """Parallelism of the job; more than the topic's partitions gains nothing."""
+    delivery: Literal["at-least-once", "exactly-once"] = "at-least-once"
+    """Guarantee of the sink; identities are deterministic either way."""
+    start: Literal["earliest", "latest", "committed"] = "earliest"
+    """Where a job without a checkpoint starts to read klines; history is always read from its beginning."""
+    checkpoint_interval_ms: Annotated[int, Field(ge=100, le=3_600_000)] = 1000
+    """How often the job's state is saved."""
+
+    @model_validator(mode="after")
+    def _with_minutes(self) -> "CandlesConfig":
+        if "1m" not in self.intervals or len(set(self.intervals)) != len(self.intervals):
+            raise ValueError(f"intervals must hold 1m and each interval once, not {', '.join(self.intervals)}")
+        return self
+
+
+Periods = tuple[Annotated[int, Field(ge=2, le=1000)], ...]
+
+
+class IndicatorsConfig(Section):
+    """The indicators of each closed candle; an empty list leaves one out."""
+
+    sma: Periods = (20, 50)
+    """Simple moving averages."""
+    ema: Periods = (12, 26)
+    """Exponential moving averages."""
+    rsi: Periods = (14,)
+    """Wilder's RSI."""
+    macd: tuple[tuple[int, int, int], ...] = ((12, 26, 9),)
+    """MACD: fast, slow, signal."""
+    bollinger: tuple[tuple[int, float], ...] = ((20, 2.0),)
+    """Bollinger bands: period, deviations."""
+    atr: Periods = (14,)
+    """Average true range."""
+    vwap: Periods = (20,)
+    """Volume-weighted average price over the last candles; the session's is always there."""
+    stochastic: tuple[tuple[int, int, int], ...] = ((14, 3, 3),)
+    """Stochastic: period of %K, its smoothing, period of %D."""
+    volatility: Periods = (20,)
+    """Realised volatility."""
+
+
+class SignalsConfig(Section):
+    """Buy and sell signals."""
+
+    rules: tuple[Literal["rsi", "macd_cross", "ema_cross"], ...] = ("rsi",)
+    """Which rules fire. rsi: buy when it falls below `rsi_low`, sell when it rises above `rsi_high`."""
+    rsi_period: Annotated[int, Field(ge=2, le=1000)] = 14
+    """Which of the RSIs the rule looks at."""
+    rsi_low: Annotated[float, Field(ge=0, le=100)] = 30.0
+    """Buy below."""
+    rsi_high: Annotated[float, Field(ge=0, le=100)] = 70.0
+    """Sell above."""
+    hysteresis: Annotated[float, Field(ge=0, le=50)] = 2.0
+    """How far the RSI has to come back from a limit before the same signal can fire again."""
+    macd: tuple[int, int, int] = (12, 26, 9)
+    """Which MACD macd_cross looks at: buy when the line rises above its signal line, sell when it falls below."""
+    ema: tuple[int, int] = (12, 26)
+    """Which EMAs ema_cross looks at: buy when the first rises above the second, sell when it falls below."""
+    webhook_url: str = ""
+    """Where `klinestream alerts` posts signals, gaps and stale data; empty for nowhere."""
+    webhook_secret: SecretStr = SecretStr("")
+    """Key that each message is signed with, empty for no signature; only from KLINESTREAM_SIGNALS__WEBHOOK_SECRET."""
+    webhook_attempts: Annotated[int, Field(ge=1, le=20)] = 5
+    """How often one message is tried."""
+    webhook_age_s: Seconds = 120.0
+    """Signals whose candle closed longer ago are not posted."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9110
+    """Prometheus metrics of the alerts on this port of `metrics_host`; 0 for none."""
+    metrics_host: str = "127.0.0.1"
+    """Address the metrics listen on."""
+
+    @model_validator(mode="after")
+    def _limits(self) -> "SignalsConfig":
+        if self.rsi_low >= self.rsi_high:
+            raise ValueError(f"rsi_low must be below rsi_high, not {self.rsi_low} and {self.rsi_high}")
+        if self.rsi_low + self.hysteresis > 100 or self.rsi_high < self.hysteresis:
+            raise ValueError(f"hysteresis must leave the RSI room to come back from its limits, not {self.hysteresis}")
+        if len(set(self.rules)) != len(self.rules):
+            raise ValueError(f"rules must hold each rule once, not {', '.join(self.rules)}")
+        return self
+
+    @model_validator(mode="after")
+    def _address(self) -> "SignalsConfig":
+        # Not a check of the field: its error would show the address, which may hold a token.
+        if self.webhook_url and not _is_web_address(self.webhook_url):
+            raise ValueError("webhook_url must be an address that begins with http:// or https:// and a host")
+        return self
+
+
 class ServerConfig(Section):
     """The web server."""
 
@@ -159,6 +265,8 @@ class ServerConfig(Section):
     """Address it listens on."""
     port: Port = 8084
     """Port it listens on."""
+    name: str = ""
+    """This server's name in `crypto_watched_symbols`; the machine's name and the port if empty."""
     history_s: Annotated[int, Field(ge=10, le=3600)] = 120
     """How much history a client gets at once, and the page shows."""
     stale_after_s: Seconds = 5.0
@@ -258,6 +366,9 @@ class Config(BaseSettings):
     exchange: ExchangeConfig = ExchangeConfig()
     producer: ProducerConfig = ProducerConfig()
     windows: WindowsConfig = WindowsConfig()
+    candles: CandlesConfig = CandlesConfig()
+    indicators: IndicatorsConfig = IndicatorsConfig()
+    signals: SignalsConfig = SignalsConfig()
     repair: RepairConfig = RepairConfig()
     server: ServerConfig = ServerConfig()
     stack: StackConfig = StackConfig()
@@ -287,7 +398,8 @@ def load(file: Path | None = None, **overrides: dict[str, Any]) -> Config:
         raise ConfigError(f"expected a configuration file at {file}, but there is none: check --config")
     path = file or DEFAULT_FILE
     _refuse_unknown_variables()
-    configured = type("Config", (Config,), {"model_config": {**Config.model_config, "toml_file": path}})
+    source = path if path.is_file() else None
+    configured = type("Config", (Config,), {"model_config": {**Config.model_config, "toml_file": source}})
     try:
         config: Config = configured(**overrides)
         _refuse_secrets_in_file(path)
@@ -296,6 +408,12 @@ def load(file: Path | None = None, **overrides: dict[str, Any]) -> Config:
     except ValueError as error:  # tomllib's errors name line and column
         raise ConfigError(f"expected TOML in {path}: {error}") from None
     return config
+
+
+def read_again(config: Config) -> Config:
+    """Read the configuration again, from the file that `config` came from, or may come from by now. Raises ConfigError."""
+    source = type(config).model_config.get("toml_file")
+    return load(source if isinstance(source, Path) else None)
 
 
 def _refuse_unknown_variables() -> None:
@@ -314,8 +432,19 @@ def _refuse_unknown_variables() -> None:
 def _refuse_secrets_in_file(path: Path) -> None:
     if not path.is_file():
         return
-    if "sasl_password" in tomllib.loads(path.read_text()).get("kafka", {}):
-        raise ConfigError(f"kafka.sasl_password stands in {path}: secrets come only from the environment, set {PREFIX}KAFKA__SASL_PASSWORD")
+    tables = tomllib.loads(path.read_text())
+    for section, key in (("kafka", "sasl_password"), ("signals", "webhook_secret")):
+        if key in tables.get(section, {}):
+            variable = f"{PREFIX}{section}__{key}".upper()
+            raise ConfigError(f"{section}.{key} stands in {path}: secrets come only from the environment, set {variable}")
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _explain(error: ValidationError, path: Path) -> str:
@@ -324,6 +453,8 @@ def _explain(error: ValidationError, path: Path) -> str:
         key = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
             lines.append(f"{key}: no such key")
+        elif isinstance(fault["input"], dict):
+            lines.append(f"{key}: {fault['msg']}")  # a whole section may hold secrets
         else:
             lines.append(f"{key}: {fault['msg']}, got {fault['input']!r}")
     return f"the configuration ({path} and {PREFIX}… variables) has {len(lines)} fault(s):\n  " + "\n  ".join(lines)

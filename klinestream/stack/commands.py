@@ -22,6 +22,7 @@ STANDIN = ("klinestream", "standin")
 PRODUCER = ("klinestream", "producer")
 SERVER = ("klinestream", "server")
 REPAIR = ("klinestream", "repair", "--follow")
+ALERTS = ("klinestream", "alerts")
 
 
 def configuration(config: Config) -> dict[str, str]:

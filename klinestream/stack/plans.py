@@ -29,6 +29,7 @@ def plans(config: Config, layout: Layout, cluster: jobs.Cluster, with_standin: b
         _producer(config, with_standin),
         _server(config),
         _repair(config),
+        *([_alerts(config)] if config.signals.webhook_url else []),
     ]
     if not broker.is_formatted(layout):
         found.insert(0, Plan("format", lambda: broker.format_command(layout), bool, once=True))
@@ -88,6 +89,12 @@ def _repair(config: Config) -> Plan:
     port = config.repair.metrics_port
     is_up = _answers(f"http://{config.repair.metrics_host}:{port}/metrics") if port else lambda: True
     return Plan("repair", lambda: commands.own("repair", commands.REPAIR, config), is_up, (TOPICS,), port or None)
+
+
+def _alerts(config: Config) -> Plan:
+    port = config.signals.metrics_port
+    is_up = _answers(f"http://{config.signals.metrics_host}:{port}/metrics") if port else lambda: True
+    return Plan("alerts", lambda: commands.own("alerts", commands.ALERTS, config), is_up, (TOPICS,), port or None)
 
 
 def server_url(config: Config) -> str:

@@ -30,7 +30,7 @@ _TICK_S = 0.1
 _ROOM_EVERY_S = 10.0
 # What ends first is what writes, what ends last is what it writes to; three times this is below the promised 10 s.
 _STOP_ORDER: tuple[tuple[str, ...], ...] = (
-    ("server", "producer", "repair", "standin", "topics", "format"),
+    ("server", "producer", "repair", "alerts", "standin", "topics", "format"),
     ("task-manager", "job-manager"),
     ("broker",),
 )

@@ -20,20 +20,10 @@ from klinestream.stack.commands import configuration, script_of
 from tests.eventually import eventually
 from tests.klines import kline
 from tests.stack import TestBroker, TestFlink
-from tests.topics import Topic, create_all, kafka, publish, record_of, windows_by_identity
+from tests.topics import Topic, kafka, publish, record_of, windows_by_identity
 
 SYMBOLS = [f"COIN{number}USDT" for number in range(12)]
 WITHIN_S = 60.0
-
-
-@pytest.fixture
-def job_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestBroker]:
-    """A broker of the test's own: the job's topics have fixed names."""
-    broker = TestBroker(tmp_path_factory.mktemp("job-broker"))
-    broker.start()
-    create_all(broker.bootstrap_servers)
-    yield broker
-    broker.stop()
 
 
 @pytest.fixture

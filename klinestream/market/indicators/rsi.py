@@ -11,17 +11,14 @@ It differs from TA-Lib in one place: a flat series, where AU + AD = 0, has RSI 5
 there.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from klinestream.market.decimals import Floats, Ints
+from klinestream.market.indicators.protocol import Bools, Candles
+from klinestream.market.indicators.smoothing import smoothed, steps_to_converge
 
-# The weight that the seed may still have when a value counts as converged. RSI-14 gets there after 150 changes; its
-# error is then below 0.002 points, where after 15 it is up to 26.
-_SEED_WEIGHT = 4.3e-5
 _PREVIOUS, _UP, _DOWN, _CHANGES = range(4)
 
 
@@ -38,7 +35,7 @@ class Rsi:
         >>> Rsi(14).ready_after
         150
         """
-        return self.period + math.ceil(math.log(_SEED_WEIGHT) / math.log1p(-1 / self.period))
+        return self.period + steps_to_converge(1 / self.period)
 
     def init(self, symbols: int) -> Floats:
         """State of symbols that have seen no value yet."""
@@ -46,23 +43,43 @@ class Rsi:
         state[_CHANGES] = -1  # the first value is no change yet
         return state
 
-    def update(self, state: Floats, columns: Ints, values: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    def update(self, state: Floats, columns: Ints, values: Floats) -> tuple[Floats, Bools]:
         """Take the next value of each symbol in `columns` (no symbol twice), in place.
 
         Returns each one's RSI, nan before its seed, and whether it has converged.
         """
         previous, up, down, changes = state[:, columns]
         change = np.where(changes < 0, 0.0, values - previous)
-        gain, loss = np.maximum(change, 0.0), np.maximum(-change, 0.0)
         changes = changes + 1
-        alpha = 1 / self.period
-        seeding = changes <= self.period
-        # While seeding, the sums; the mean is taken once, at the last of them.
-        up = np.where(seeding, up + gain, alpha * gain + (1 - alpha) * up)
-        down = np.where(seeding, down + loss, alpha * loss + (1 - alpha) * down)
-        seeded = changes == self.period
-        up, down = np.where(seeded, up / self.period, up), np.where(seeded, down / self.period, down)
+        up = smoothed(up, changes, np.maximum(change, 0.0), self.period, 1 / self.period)
+        down = smoothed(down, changes, np.maximum(-change, 0.0), self.period, 1 / self.period)
         state[:, columns] = values, up, down, changes
         whole = up + down
         rsi = np.where(whole > 0, 100 * np.divide(up, whole, where=whole > 0, out=np.zeros_like(up)), 50.0)
         return np.where(changes < self.period, np.nan, rsi), changes >= self.ready_after
+
+
+@dataclass(frozen=True, slots=True)
+class RsiOfCloses:
+    """RSI of the closes of candles, as an indicator."""
+
+    period: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """`rsi_14`."""
+        return (f"rsi_{self.period}",)
+
+    @property
+    def ready_after(self) -> int:
+        """One candle more than changes, for the first one is no change yet."""
+        return Rsi(self.period).ready_after + 1
+
+    def init(self, columns: int) -> Floats:
+        """State of columns that have seen no candle yet."""
+        return Rsi(self.period).init(columns)
+
+    def update(self, state: Floats, columns: Ints, candles: Candles) -> tuple[Floats, Bools]:
+        """Take the next candle of each of `columns`, in place."""
+        values, ready = Rsi(self.period).update(state, columns, candles.close)
+        return values[None], ready[None]

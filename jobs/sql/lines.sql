@@ -1,5 +1,5 @@
--- The feed as raw bytes: JSON is Python's business, a whole batch at a time. What the broker knows of a record comes along.
-CREATE TABLE klines (
+-- A topic as raw bytes: JSON is Python's business, a whole batch at a time. What the broker knows of a record comes along.
+CREATE TABLE $table (
     line BYTES,
     shard INT METADATA FROM 'partition' VIRTUAL,
     record_offset BIGINT METADATA FROM 'offset' VIRTUAL,

@@ -1,0 +1,69 @@
+"""The candles job: klines and the exchange's own candles in; candles, indicators, signals and aggregates out.
+
+    crypto_kline_data     ─► a batch a partition, every few ms ─► Parse ───────┐
+    crypto_candle_history ─► a batch a partition, every 2 s ───► ParseHistory ─┴─► key by partition ─► Candles (the engine)
+    Kafka, raw text       ◄─ SQL: a line a record ◄──────────────── blocks of text ◄─────────────────────────┘
+
+Submitted by `klinestream job candles`, or by `flink run -py jobs/candles.py` on any cluster whose Python has klinestream.
+"""
+
+import argparse
+from pathlib import Path
+
+from pyflink.common import Types
+
+from jobs.candle_operators import Candles, ParseHistory
+from jobs.dataflow import Dataflow, partitions_of
+from jobs.operators import BLOCK, PARSED, Parse
+from klinestream.market.topics import (
+    AGGREGATES,
+    CANDLE_HISTORY,
+    CANDLES,
+    DEAD_LETTERS,
+    INDICATORS,
+    KLINES,
+    PIPELINE_EVENTS,
+    PROVISIONAL_CANDLES,
+    SIGNALS,
+)
+from klinestream.runtime.config import Config, load
+from klinestream.runtime.studies import candle_settings
+
+NAME = "klinestream candles"
+GROUP = "klinestream-candles"
+OUTPUTS = (CANDLES, PROVISIONAL_CANDLES, INDICATORS, SIGNALS, AGGREGATES, DEAD_LETTERS, PIPELINE_EVENTS)
+# Candles of one moment are computed side by side, so history is cheaper the more of it comes at once; nothing waits for it.
+HISTORY_BATCH_MS = 2000
+
+
+def build(config: Config, partitions: int) -> None:
+    """Build the job and submit it."""
+    settings = config.candles
+    flow = Dataflow(config, settings, NAME, GROUP)
+    klines = flow.batches(KLINES, settings.batch_ms, settings.start).map(Parse(partitions), PARSED).name("parse").uid("parse")
+    history = (
+        flow.batches(CANDLE_HISTORY, HISTORY_BATCH_MS, "earliest")
+        .map(ParseHistory(partitions), PARSED)
+        .name("parse history")
+        .uid("parse-history")
+    )
+    blocks = (
+        klines.union(history)
+        .key_by(lambda parsed: parsed[0], Types.INT())
+        .process(Candles(candle_settings(config)), BLOCK)
+        .name("candles")
+        .uid("candles")
+    )
+    flow.publish(blocks, OUTPUTS)
+
+
+def main() -> None:
+    """Read the configuration and submit the job."""
+    parser = argparse.ArgumentParser(description="The candles job of klinestream.")
+    parser.add_argument("--config", type=Path, help="configuration file; klinestream.toml if it is there")
+    config = load(parser.parse_args().config)
+    build(config, partitions_of(config.kafka, KLINES, GROUP))
+
+
+if __name__ == "__main__":
+    main()
