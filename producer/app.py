@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from typing import NoReturn
@@ -13,19 +14,22 @@ import structlog
 
 from klinestream.market.errors import ConfigError
 from klinestream.market.topics import KLINES
-from klinestream.runtime.config import Config
+from klinestream.runtime.config import Config, read_again
 from klinestream.runtime.gap_ledger import read_ledger
 from klinestream.runtime.kafka import Publisher, open_publisher, open_reader
 from klinestream.runtime.metrics import MetricsServer
 from klinestream.runtime.rest import Rest
-from klinestream.runtime.signals import ended_by_signals
+from klinestream.runtime.signals import ended_by_signals, told_of_hangups
 from klinestream.runtime.symbol_lists import configured
+from klinestream.runtime.watched import Watched, WatchedFollower
 from klinestream.runtime.weights import Weights
 from producer.clock import ClockCheck
 from producer.fleet import Fleet
+from producer.history import History
 from producer.metrics import Metrics
 from producer.outlet import Outlet
 from producer.reconcile import Reconciler
+from producer.reload import Reloader
 from producer.tails import Tails
 from producer.wanted import Wanted
 
@@ -36,44 +40,100 @@ COMPONENT = "producer"
 # Together below the five seconds in which a part ends.
 _JOIN_S = 1.0
 _FLUSH_S = 2.0
+_HISTORY_JOIN_S = 0.2  # what its requests give is not lost: it is asked for again
 _NAMED_MOST = 20
 
 
 def run(config: Config) -> None:
-    """Produce until SIGTERM or SIGINT. Raises KlinestreamError if it can't start or go on."""
-    with ended_by_signals():
-        _produce(config)
+    """Produce until SIGTERM or SIGINT; SIGHUP reads the configuration again. Raises KlinestreamError if it can't start or go on."""
+    with ended_by_signals(), told_of_hangups() as hangups:
+        _produce(config, hangups)
 
 
-def _produce(config: Config) -> NoReturn:
+class _Clock:
+    """The comparison with the clock of the exchange that is configured now."""
+
+    def __init__(self, metrics: Metrics, weights: Weights) -> None:
+        self._metrics = metrics
+        self._weights = weights
+        self._running = ExitStack()
+
+    def start(self, config: Config) -> None:
+        """Compare from now on with this exchange's."""
+        self.stop()
+        stopped = threading.Event()
+        rest = self._running.enter_context(Rest(config.exchange, self._weights))
+        check = ClockCheck(rest, self._metrics, config.producer.clock_check_s, stopped)
+        check.start()
+        self._running.callback(check.join, _JOIN_S)
+        self._running.callback(stopped.set)
+
+    def stop(self) -> None:
+        """Compare no longer."""
+        self._running.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What runs, and may be given another configuration."""
+
+    outlet: Outlet
+    fleet: Fleet
+    wanted: Wanted
+    watched: Watched
+    clock: _Clock
+    reconciler: Reconciler | None
+    history: History | None
+
+    def check(self, config: Config) -> None:
+        """Raises ConfigError for what could follow nothing."""
+        configured(config.exchange)
+        if self.wanted.statuses:
+            _check_choice(config, self.wanted.statuses)
+
+    def reconfigure(self, config: Config) -> bool:
+        """Go on with another configuration; False if connections had to stay as they were."""
+        self.watched.count_always(config.producer.priority_symbols)
+        renewed = self.fleet.reconfigure(config)
+        if renewed:
+            self.outlet.reads_from(config.exchange.websocket_url)
+        self.wanted.reconfigure(config)
+        self.clock.start(config)
+        if self.reconciler is not None:
+            self.reconciler.reconfigure(config)
+        if self.history is not None:
+            self.history.reconfigure(config)
+        return renewed
+
+
+def _produce(config: Config, hangups: "SimpleQueue[bool]") -> NoReturn:
     metrics = Metrics()
     failures: SimpleQueue[Exception] = SimpleQueue()
-    stopped = threading.Event()
     with ExitStack() as stack:
         weights = Weights(config.exchange.weight_per_minute)
         metrics.rest_weight.set_function(weights.used)
         metrics.rest_closed.set_function(weights.closed_s)
-        rest = stack.enter_context(Rest(config.exchange, weights))
-        _check_choice(config, rest.statuses())
+        with Rest(config.exchange, weights) as rest:
+            _check_choice(config, rest.statuses())
         partitions = _partitions(config)
         publisher = open_publisher(config.kafka, CLIENT_ID, metrics.acknowledged)
         stack.callback(publisher.close, _FLUSH_S)
         metrics.queued.set_function(publisher.queued)
 
-        clock = ClockCheck(rest, metrics, config.producer.clock_check_s, stopped)
-        clock.start()
-        stack.callback(clock.join, _JOIN_S)
-        stack.callback(stopped.set)
+        clock = _Clock(metrics, weights)
+        clock.start(config)
+        stack.callback(clock.stop)
+        watched = _follow_watched(config, metrics, failures, stack)
 
         name = config.producer.name or f"{socket.gethostname()}:{config.producer.metrics_port}"
         outlet = Outlet(publisher, name, config.exchange.websocket_url, metrics, _now_ms)
-        tails = Tails(config.kafka, CLIENT_ID)
-        fleet = Fleet(config, partitions, outlet, metrics, tails=tails, weights=weights, now_ms=_now_ms, failures=failures)
+        tails, first = Tails(config.kafka, CLIENT_ID), watched.symbols
+        fleet = Fleet(config, partitions, outlet, metrics, tails=tails, weights=weights, now_ms=_now_ms, failures=failures, first=first)
         if config.producer.metrics_port:
-            faults = _watch(fleet, config.producer.silence_s)
-            server = MetricsServer(config.producer.metrics_host, config.producer.metrics_port, metrics.registry, faults)
+            server = MetricsServer(config.producer.metrics_host, config.producer.metrics_port, metrics.registry, _watch(fleet))
             stack.callback(server.close)
 
+        history = _history(config, fleet, outlet, metrics, weights, watched, failures)
         outlet.tell(COMPONENT, "started", name)
         stack.callback(_say_goodbye, outlet, publisher, config.kafka.queue_records, name)
         stack.callback(fleet.stop)
@@ -81,12 +141,41 @@ def _produce(config: Config) -> NoReturn:
         wanted = Wanted(config, partial(_change, config, fleet, metrics), failures, weights=weights)
         stack.callback(wanted.stop)
         wanted.start()
+        reconciler = None
         if config.producer.reconcile_s:
             reconciler = Reconciler(config, fleet, outlet, metrics, weights=weights, failures=failures)
             stack.callback(reconciler.stop)
             reconciler.start()
+        parts = _Parts(outlet, fleet, wanted, watched, clock, reconciler, history)
+        again = partial(read_again, config)
+        reloader = Reloader(config, hangups, again, parts.check, parts.reconfigure, metrics=metrics, failures=failures)
+        stack.callback(reloader.stop)
+        reloader.start()
+        if history:
+            stack.callback(history.stop, _HISTORY_JOIN_S)
+            history.start()
         log.info("producing", name=name, exchange=config.exchange.websocket_url)
         raise failures.get()
+
+
+def _history(  # noqa: PLR0917  # the parts it connects
+    config: Config, fleet: Fleet, outlet: Outlet, metrics: Metrics, weights: Weights, watched: Watched, failures: "SimpleQueue[Exception]"
+) -> History | None:
+    """What fetches the exchange's candles, if any are wanted. It hears of lost klines from here on, so it is made before any can be."""
+    if not config.candles.history:
+        return None
+    return History(config, fleet.followed, outlet, metrics, weights=weights, watched=watched.symbols, failures=failures)
+
+
+def _follow_watched(config: Config, metrics: Metrics, failures: "SimpleQueue[Exception]", stack: ExitStack) -> Watched:
+    """What somebody looks at, kept up until the stack ends."""
+    watched = Watched(config.producer.priority_symbols)
+    metrics.watched.set_function(lambda: len(watched.symbols()))
+    metrics.watched_passed_over.set_function(lambda: watched.passed_over)
+    follower = WatchedFollower(config.kafka, watched, failures)
+    stack.callback(follower.stop)
+    follower.start()
+    return watched
 
 
 def _check_choice(config: Config, statuses: Mapping[str, str]) -> None:
@@ -116,13 +205,13 @@ def _partitions(config: Config) -> int:
         reader.close()
 
 
-def _watch(fleet: Fleet, silence_s: float) -> Callable[[], list[str]]:
+def _watch(fleet: Fleet) -> Callable[[], list[str]]:
     """What tells which connection's data is too old."""
 
     def faults() -> list[str]:
-        ages = {connection.label: connection.age_s() for connection in fleet.connections}
+        ages = [(connection, connection.age_s()) for connection in fleet.connections]
         # Noticing silence takes silence_s, mending it about a second.
-        return [f"connection {label}: newest kline is {age:.1f} s old" for label, age in ages.items() if age > silence_s + 2]
+        return [f"connection {one.label}: newest kline is {age:.1f} s old" for one, age in ages if age > one.silence_s + 2]
 
     return faults
 

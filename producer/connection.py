@@ -74,6 +74,7 @@ class Connection(threading.Thread):
         self.label = name
         self.symbols = set(symbols)
         """What it carries, or is about to; only `change` alters it."""
+        self.made_with = settings_of(exchange, config)
         self._url = _streams_url(exchange.websocket_url)
         self._fallback_url = _streams_url(exchange.fallback_websocket_url)
         self._config = config
@@ -93,10 +94,20 @@ class Connection(threading.Thread):
         self.symbols -= set(minus)
         self._events.put(_Changed(plus, minus))
 
-    def replace(self) -> None:
-        """Hand over to a new session now, without a break."""
-        for session in list(self._sessions):
-            self._events.put(_Retiring(session))
+    @property
+    def room(self) -> int:
+        """How many more symbols it may carry."""
+        return max(0, self._config.streams_per_connection - len(self.symbols))
+
+    @property
+    def silence_s(self) -> float:
+        """After how long without a frame it is replaced."""
+        return self._config.silence_s
+
+    @property
+    def proved(self) -> set[str]:
+        """Symbols whose series goes on with what it delivers."""
+        return set[str]().union(*(session.proved for session in list(self._sessions)))
 
     def stop(self) -> None:
         """Ask it to end; it does so at once, unless Kafka blocks it."""
@@ -236,6 +247,19 @@ class Connection(threading.Thread):
         self._metrics.hand_overs.labels(outcome).inc()
         self._log.info("handed over", outcome=outcome, symbols=len(wanted), missing=sorted(wanted - new.proved)[:10])
         return new
+
+
+def settings_of(exchange: ExchangeConfig, config: ProducerConfig) -> tuple[object, ...]:
+    """What a connection is made with: one with other settings is another connection."""
+    return (
+        exchange.websocket_url,
+        exchange.fallback_websocket_url,
+        config.streams_per_connection,
+        config.session_s,
+        config.silence_s,
+        config.stall_s,
+        config.hand_over_s,
+    )
 
 
 def _streams_url(base: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from klinestream.market.codec import decode_kline
 from klinestream.market.continuity import Continuity, GivenUp, Publish, Span, Tail, Verdict
 from klinestream.market.errors import RecordError
 from klinestream.market.events import NO_SOURCE, SECOND_MS, GapState, Kline, Origin
@@ -26,6 +27,8 @@ log = structlog.get_logger()
 
 SAMPLED_MOST = 1000
 """How many records of a symbol a sample holds at most: the first ones."""
+CLAIMS_MOST = 1000
+"""How many klines of REST are remembered of a symbol while no trade has proved their number: the newest ones."""
 # A kline that has just closed may not be in REST yet; an answer that lacks it, or contradicts the trade ids, is asked for again.
 _ASK_AGAIN_S = 0.3
 
@@ -42,6 +45,8 @@ class _Series:
     """Gap → when REST was asked for it the last time."""
     filled: dict[Span, Counter[str]] = field(default_factory=dict)
     """Gap that is in the ledger and not settled → where what was published of it came from."""
+    claims: list[Publish[ClosedKline]] = field(default_factory=list)
+    """Klines of REST that are published, and whose number of trades no trade has proved yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,21 @@ class Deferred:
 
     symbol: str
     span: GivenUp
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Klines of REST that are published, and that trade ids contradict, or can't prove any more."""
+
+    symbol: str
+    published: tuple[Kline, ...]
+    """In order; between them there are at most quiet seconds that came live."""
+    trades: int | None
+    """How many they should have together, as trade ids tell; None if they don't."""
+
+
+def _nothing(_: Doubt) -> None:
+    pass
 
 
 class Feed:
@@ -64,16 +84,19 @@ class Feed:
         hold_s: float,
         ask: Callable[[Request], bool],
         withdraw: Callable[[Request], None],
+        doubt: Callable[[Doubt], object] = _nothing,
         now_ms: Callable[[], int],
         now_s: Callable[[], float],
     ) -> None:
-        """`ask` asks REST, `withdraw` takes that back; `now_s` is monotonic."""
+        """`ask` asks REST, `withdraw` takes that back; `doubt` is told of what has to be asked for again; `now_s` is monotonic."""
         self._outlet = outlet
         self._metrics = metrics
         self._tally = metrics.tally(partition)
-        self._hold_s = hold_s
+        self.hold_s = hold_s
+        """How long klines are held at most; may be changed."""
         self._ask = ask
         self._withdraw = withdraw
+        self._doubt = doubt
         self._now_ms = now_ms
         self._now_s = now_s
         self._lock = threading.Lock()
@@ -168,7 +191,7 @@ class Feed:
             for symbol in list(self._holding):
                 series = self._series[symbol]
                 hopeless = any(end - start > SPAN_MOST_MS for start, end in series.machine.gaps)
-                if now_s - series.held_since_s > self._hold_s or series.machine.full or hopeless:
+                if now_s - series.held_since_s > self.hold_s or series.machine.full or hopeless:
                     expired.add(symbol)
                 else:
                     self._fetch(symbol, series, now_s)
@@ -185,7 +208,7 @@ class Feed:
                 if symbol in tails:
                     self._seen(symbol, series, tails[symbol])
                 spans, published = series.machine.give_up()
-                self._publish(symbol, series, published)
+                self._publish(symbol, series, published, after_hole=bool(spans))
                 for asked in series.asked:
                     self._withdraw(Request(symbol, *asked, urgent=True))
                 for span in spans:
@@ -229,13 +252,14 @@ class Feed:
     def _seen(self, symbol: str, series: _Series, tail: Tail) -> None:
         before = series.machine.newest_ms
         published = series.machine.seen(tail)
-        if before is not None and tail.open_time_ms > before:
+        newer = before is not None and tail.open_time_ms > before
+        if before is not None and newer:
             for span, sources in series.filled.items():
                 there = min(span[1], tail.open_time_ms + SECOND_MS) - max(span[0], before + SECOND_MS)
                 if there > 0:
                     sources["topic"] += there // SECOND_MS
             series.newest_close_ms = tail.open_time_ms + SECOND_MS - 1
-        self._publish(symbol, series, published)
+        self._publish(symbol, series, published, after_hole=newer)
 
     def _defer(self, symbol: str, series: _Series, span: GivenUp) -> list[Deferred]:
         """Enter what is given up into the ledger as deferred, under the spans that it was detected with."""
@@ -252,12 +276,13 @@ class Feed:
                 klines=sources.total(),
                 source="+".join(sorted(sources)) or NO_SOURCE,
                 trades=trades,
-                reason=f"not obtained within {self._hold_s:g} s",
+                reason=f"not obtained within {self.hold_s:g} s",
             )
             deferred.append(Deferred(symbol, GivenUp(*known, trades)))
         return deferred
 
-    def _publish(self, symbol: str, series: _Series, published: list[Publish[ClosedKline]]) -> None:
+    def _publish(self, symbol: str, series: _Series, published: list[Publish[ClosedKline]], *, after_hole: bool = False) -> None:
+        """Publish records; `after_hole` says that they don't go on where the series was."""
         quiet: Span | None = None
         for record in published:
             opened = record.open_time_ms
@@ -271,11 +296,41 @@ class Feed:
             if quiet is not None:
                 self._derived(symbol, quiet)
                 quiet = None
+        if series.claims or len(published) > 1:  # a kline of REST never comes alone: one was held behind it
+            self._claim(symbol, series, published, after_hole)
         if self._samples and (sample := self._samples.get(symbol)) is not None:
             sample += published[: SAMPLED_MOST - len(sample)]
         if published:
             series.newest_close_ms = published[-1].open_time_ms + SECOND_MS - 1
             self._tally.published += len(published)
+
+    def _claim(self, symbol: str, series: _Series, published: list[Publish[ClosedKline]], after_hole: bool) -> None:
+        """Remember klines of REST until the next trade proves their number, contradicts it, or none can prove it any more."""
+        if after_hole:
+            self._cast_doubt(symbol, series, None)
+        for record in published:
+            if record.origin is Origin.REST:
+                series.claims.append(record)
+            elif series.claims and record.first_trade_id is not None and record.first_trade_id >= 0:
+                newest_id = series.claims[-1].last_trade_id
+                if newest_id is not None and newest_id != record.first_trade_id - 1:
+                    self._cast_doubt(symbol, series, record.first_trade_id)
+                series.claims.clear()
+        del series.claims[:-CLAIMS_MOST]
+        series.machine.doubtful.clear()  # it tells of those with trades alone
+
+    def _cast_doubt(self, symbol: str, series: _Series, next_id: int | None) -> None:
+        """What was published from REST is to be asked for again: the first trade after it has this id, if that is known."""
+        claims = series.claims
+        if not claims:
+            return
+        trades = _expected(claims, next_id) if len(claims) < CLAIMS_MOST else None
+        log.warning(
+            "trade ids don't prove klines of REST", symbol=symbol, from_ms=claims[0].open_time_ms, klines=len(claims), trades=trades
+        )
+        self._metrics.doubtful.inc()
+        self._doubt(Doubt(symbol, tuple(decode_kline(kline_value(symbol, claim)) for claim in claims), trades))
+        claims.clear()
 
     def _derived(self, symbol: str, span: Span) -> None:
         """Seconds that were proved quiet as soon as they were missed."""
@@ -296,10 +351,6 @@ class Feed:
             self._outlet.gap(
                 symbol, span, GapState.REFILLED, klines=sources.total(), source="+".join(sorted(sources)) or NO_SOURCE, proved=proved
             )
-        for doubtful in series.machine.doubtful:
-            log.warning("trade ids contradict klines of REST", symbol=symbol, from_ms=doubtful[0], to_ms=doubtful[1])
-            self._metrics.doubtful.inc()
-        series.machine.doubtful.clear()
         if not series.machine.holding:
             self._holding.discard(symbol)
             series.asked.clear()
@@ -308,3 +359,12 @@ class Feed:
 def _within(span: Span, known: Iterable[Span]) -> Span | None:
     """The known span that holds this one, if any."""
     return next((one for one in known if one[0] <= span[0] and span[1] <= one[1]), None)
+
+
+def _expected(claims: list[Publish[ClosedKline]], next_id: int | None) -> int | None:
+    """How many trades fell into seconds that were published from REST, by the id of the first trade after them."""
+    newest_id = claims[-1].last_trade_id
+    if next_id is None or newest_id is None:
+        return None
+    trades = sum(claim.kline.trades for claim in claims if claim.kline is not None) + next_id - 1 - newest_id
+    return trades if trades >= 0 else None

@@ -4,7 +4,7 @@ import itertools
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from queue import SimpleQueue
 
 import structlog
@@ -14,10 +14,11 @@ from klinestream.market.errors import BrokerError
 from klinestream.market.events import GapState, Kline
 from klinestream.market.ledger import Ledger
 from klinestream.market.partitions import partition_of
-from klinestream.runtime.config import Config
+from klinestream.runtime.config import Config, ProducerConfig
 from klinestream.runtime.weights import Weights
 from producer.backlog import Backlog
-from producer.connection import Connection
+from producer.connection import Connection, settings_of
+from producer.doubts import AFTER_S, Doubts
 from producer.feed import Deferred, Feed
 from producer.metrics import Metrics
 from producer.outlet import Outlet
@@ -29,10 +30,11 @@ log = structlog.get_logger()
 _TICK_S = 0.1
 # Together with the rest below the five seconds in which a part ends.
 _JOIN_S = 1.0
+_PROOF_TICK_S = 0.02
 
 
 class Fleet:
-    """`follow` and `forget` symbols while it runs; both are for one thread. An error that nothing mends goes to `failures`."""
+    """`follow` and `forget` symbols, and `reconfigure`, while it runs. An error that nothing mends goes to `failures`."""
 
     def __init__(
         self,
@@ -45,8 +47,10 @@ class Fleet:
         weights: Weights,
         now_ms: Callable[[], int],
         failures: "SimpleQueue[Exception]",
+        first: Callable[[], frozenset[str]] | None = None,
+        doubts_after_s: Sequence[float] = AFTER_S,
     ) -> None:
-        """Nothing is followed yet."""
+        """Nothing is followed yet. `first` tells whose missing klines are asked for before others': see `Refiller`."""
         self._config = config
         self._metrics = metrics
         self._tails = tails
@@ -58,8 +62,9 @@ class Fleet:
             failed=metrics.rest_failures.inc,
             refused=metrics.rest_refused.inc,
         )
-        self._refiller = Refiller(config, counts, self._answered, self._failed, weights=weights, failures=failures)
+        self._refiller = Refiller(config, counts, self._answered, self._failed, weights=weights, failures=failures, first=first)
         self._backlog = Backlog(outlet, self._refiller.ask, config.producer.repair_patience_s, time.monotonic)
+        self._doubts = Doubts(outlet, metrics, self._refiller.ask, time.monotonic, doubts_after_s)
         self._feeds = [
             Feed(
                 partition,
@@ -68,6 +73,7 @@ class Fleet:
                 hold_s=config.producer.hold_s,
                 ask=self._refiller.ask,
                 withdraw=self._refiller.withdraw,
+                doubt=self._doubts.add,
                 now_ms=now_ms,
                 now_s=time.monotonic,
             )
@@ -75,8 +81,10 @@ class Fleet:
         ]
         self._connections: dict[int, list[Connection]] = defaultdict(list)
         self._numbers: dict[int, Iterator[int]] = defaultdict(itertools.count)
+        self._changing = threading.Lock()
         self._clock = threading.Thread(target=self._run_clock, name="holds", daemon=True)
         metrics.backlog.set_function(lambda: len(self._backlog))
+        metrics.doubts.set_function(lambda: len(self._doubts))
         metrics.rest_waiting.set_function(self._refiller.waiting)
 
     def start(self) -> None:
@@ -115,23 +123,37 @@ class Fleet:
         by_partition: dict[int, list[str]] = defaultdict(list)
         for symbol in new:
             by_partition[self._partition(symbol)].append(symbol)
-        for partition, mine in by_partition.items():
-            self._feeds[partition].follow(mine, tails, detected)
-            self._carry(partition, mine)
+        with self._changing:
+            for partition, mine in by_partition.items():
+                self._feeds[partition].follow(mine, tails, detected)
+                self._carry(partition, mine)
 
     def forget(self, symbols: Iterable[str]) -> None:
         """Follow symbols no longer; what is left of their gaps is still repaired."""
         gone = set(symbols)
-        for partition, connections in list(self._connections.items()):
-            for connection in list(connections):
-                mine = connection.symbols & gone
-                if mine:
-                    connection.change((), mine)
-                if not connection.symbols:
-                    connection.stop()
-                    connections.remove(connection)
-                    self._metrics.data_age.remove(connection.label)
-            self._feeds[partition].forget(gone)
+        with self._changing:
+            for partition, connections in list(self._connections.items()):
+                for connection in list(connections):
+                    self._take_from(partition, connection, connection.symbols & gone)
+                self._feeds[partition].forget(gone)
+
+    def reconfigure(self, config: Config) -> bool:
+        """Go on with other settings, without a break: each connection that is made otherwise is opened before the former one ends.
+
+        One after the other. If a new one is not proved in time, or all is to stop, the former ones stay: False. Then the
+        settings of connections are as before, and the same may be tried again.
+        """
+        self._refiller.reconfigure(config)
+        for feed in self._feeds:
+            feed.hold_s = config.producer.hold_s
+        while True:
+            with self._changing:
+                former = self._made_otherwise(config)
+                if former is None:
+                    self._config = config
+                    return True
+                if not self._renew(*former, config):
+                    return False
 
     def followed(self) -> list[str]:
         """All symbols that are followed; from any thread, as the next two."""
@@ -151,21 +173,59 @@ class Fleet:
     def _carry(self, partition: int, symbols: list[str]) -> None:
         """Put symbols on the connections of their partition as far as there is room, and open further ones."""
         left = list(symbols)
-        most = self._config.producer.streams_per_connection
         for connection in self._connections[partition]:
-            taken, left = left[: most - len(connection.symbols)], left[most - len(connection.symbols) :]
+            taken, left = left[: connection.room], left[connection.room :]
             if taken:
                 connection.change(taken, ())
+        most = self._config.producer.streams_per_connection
         while left:
             taken, left = left[:most], left[most:]
-            self._open(partition, taken)
+            self._open(partition, taken, self._config)
 
-    def _open(self, partition: int, symbols: list[str]) -> None:
+    def _take_from(self, partition: int, connection: Connection, symbols: set[str]) -> None:
+        """Let a connection carry some symbols no longer; one that has none left ends."""
+        if symbols:
+            connection.change((), symbols)
+        if not connection.symbols:
+            connection.stop()
+            self._connections[partition].remove(connection)
+            self._metrics.data_age.remove(connection.label)
+
+    def _made_otherwise(self, config: Config) -> tuple[int, list[Connection]] | None:
+        """Connections of a partition that have other settings than these; None if there are none anywhere."""
+        settings = settings_of(config.exchange, config.producer)
+        for partition, connections in self._connections.items():
+            former = [connection for connection in connections if connection.made_with != settings]
+            if former:
+                return partition, former
+        return None
+
+    def _renew(self, partition: int, former: list[Connection], config: Config) -> bool:
+        """Move as many symbols as one connection may carry from former ones to a new one; False if they had to stay."""
+        symbols = [symbol for connection in former for symbol in sorted(connection.symbols)][: config.producer.streams_per_connection]
+        new = self._open(partition, symbols, config)
+        proved = self._proves_itself(partition, new, config.producer)
+        for connection in former if proved else (new,):
+            self._take_from(partition, connection, connection.symbols & set(symbols))
+        self._metrics.hand_overs.labels("proved" if proved else "kept").inc()
+        log.info("connection renewed" if proved else "connection kept", connection=new.label, symbols=len(symbols))
+        return proved
+
+    def _proves_itself(self, partition: int, new: Connection, config: ProducerConfig) -> bool:
+        """Wait until every symbol that is fresh now has gone on, without a gap, with a kline that the new connection delivered."""
+        ages, until_s = self._feeds[partition].ages_s(), time.monotonic() + config.hand_over_s
+        fresh = {symbol for symbol in new.symbols if ages.get(symbol, config.stall_s) < config.stall_s}
+        while not fresh <= new.proved:
+            if time.monotonic() >= until_s or self._stopped.wait(_PROOF_TICK_S):
+                return False
+        return True
+
+    def _open(self, partition: int, symbols: list[str], config: Config) -> Connection:
         connection = Connection(
             f"{partition}.{next(self._numbers[partition])}",
             symbols,
-            exchange=self._config.exchange,
-            config=self._config.producer,
+            exchange=config.exchange,
+            config=config.producer,
             feed=self._feeds[partition],
             metrics=self._metrics,
             failures=self._failures,
@@ -173,15 +233,18 @@ class Fleet:
         self._connections[partition].append(connection)
         self._metrics.data_age.labels(connection.label).set_function(connection.age_s)
         connection.start()
+        return connection
 
     def _answered(self, request: Request, klines: list[Kline]) -> None:
         if request.urgent:
             self._feeds[self._partition(request.symbol)].answered(request, klines)
         self._backlog.answered(request, klines)
+        self._doubts.answered(request, klines)
 
     def _failed(self, request: Request, reason: str) -> None:
         log.warning("the exchange refuses klines", symbol=request.symbol, from_ms=request.from_ms, to_ms=request.to_ms, reason=reason)
         self._backlog.failed(request, reason)
+        self._doubts.failed(request, reason)
 
     def _run_clock(self) -> None:
         try:
@@ -189,6 +252,7 @@ class Fleet:
                 for feed in self._feeds:
                     self._end_holds(feed)
                 self._backlog.tick()
+                self._doubts.tick()
         except Exception as error:
             self._failures.put(error)
 

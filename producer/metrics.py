@@ -1,6 +1,6 @@
 """What the producer counts."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -58,7 +58,13 @@ class Metrics:
         self.deferred = counter("deferred_klines", "Klines of those that the feed went on without")
         self.repaired = counter("repair_klines", "Klines that went to the repairs: deferred ones, and corrections")
         self.refuted = counter("refuted_answers", "Answers of REST that trade ids contradict; asked again")
-        self.doubtful = counter("doubtful_spans", "Spans published from REST that trade ids contradict afterwards")
+        self.doubtful = counter("doubtful_spans", "Spans published from REST that trade ids contradict afterwards, or can't prove any more")
+        self.doubts_settled = counter(
+            "doubts_settled",
+            "Of those: put right by a proved answer (corrected), contradicted by each answer (unexplained), or without a proof (unproved)",
+            "outcome",
+        )
+        self.doubts = gauge("doubts_waiting", "Of those: still to be asked for again")
         self.ledger = counter("ledger_entries", "Entries of the ledger of gaps, by state", "state")
         self.backlog = gauge("backlog_spans", "Deferred spans that are still being fetched")
         self.rest_answers = counter("rest_answers", "Answers of REST with klines")
@@ -86,6 +92,9 @@ class Metrics:
         self.stalls = counter("stalled_symbols", "Symbols that were silent while others of their connection spoke")
         self.connections = gauge("connections", "Websockets that are open")
         self.symbols = gauge("symbols", "Symbols that are followed")
+        self.watched = gauge("watched_symbols", "Symbols that come first, since somebody looks at them or the configuration says so")
+        self.watched_passed_over = gauge("watched_records_passed_over", "Records of watched symbols that could not be used")
+        self.reloads = counter("reloads", "Times that the configuration was to be read again, by outcome", "outcome")
         self.queued = gauge("queued_records", "Records that Kafka has not acknowledged yet")
         self.data_age = gauge("data_age_seconds", "Seconds since the close of the newest kline, by connection", "connection")
         self.clock_offset = gauge("clock_offset_seconds", "The exchange's clock less ours")
@@ -96,6 +105,7 @@ class Metrics:
             registry=self.registry,
             buckets=_LATENCY_BUCKETS_S,
         )
+        self.history = HistoryMetrics(counter, gauge)
 
     def acknowledged(self, seconds: float) -> None:
         """A record was acknowledged, so many seconds after it was published; one in `LATENCY_SAMPLE` is observed."""
@@ -106,3 +116,16 @@ class Metrics:
     def tally(self, partition: int) -> Tally:
         """What a partition's feed counts on from now."""
         return self._tallies.of.setdefault(str(partition), Tally())
+
+
+class HistoryMetrics:
+    """What is counted of the exchange's own candles."""
+
+    def __init__(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
+        """All at zero; `counter` and `gauge` make one each."""
+        self.candles = counter(
+            "history_candles", "The exchange's own candles that were published, by interval and reason", "interval", "reason"
+        )
+        self.retries = counter("history_retries", "Requests for candles that have to be sent again")
+        self.needs = gauge("history_needs", "Spans of candles that are needed and not there yet")
+        self.oldest_need = gauge("history_oldest_need_seconds", "For how long the oldest of them has been needed")

@@ -12,6 +12,7 @@ from klinestream.market.events import (
     KLINE_INTERVAL,
     NO_SOURCE,
     SECOND_MS,
+    CandleHistory,
     DeadLetter,
     FeedGap,
     GapState,
@@ -21,6 +22,7 @@ from klinestream.market.events import (
     gap_id,
 )
 from klinestream.market.topics import (
+    CANDLE_HISTORY,
     DEAD_LETTERS,
     FEED_GAPS,
     KLINE_REPAIRS,
@@ -38,6 +40,11 @@ log = structlog.get_logger()
 
 _SCHEMA = (SCHEMA_HEADER, b"%d" % SCHEMA_VERSION)
 _ZERO = "0.00000000"
+_CLOSE_COLUMN = 6
+
+
+def _nobody(*_told: object) -> None:
+    pass
 
 
 class Outlet:
@@ -50,6 +57,14 @@ class Outlet:
         self._source = source
         self._metrics = metrics
         self._now_ms = now_ms
+        self.on_loss: Callable[[str, Span, GapState], None] = _nobody
+        """Told of each state that a gap reaches, from any thread."""
+        self.on_repair: Callable[[Kline], None] = _nobody
+        """Told of each repair, from any thread."""
+
+    def reads_from(self, source: str) -> None:
+        """Say from now on that dead letters came from there."""
+        self._source = source
 
     def kline(self, symbol: str, key: bytes, record: Publish[ClosedKline]) -> None:
         """The next second of a symbol."""
@@ -62,6 +77,12 @@ class Outlet:
         """A second that came too late for the feed, or that the exchange says otherwise."""
         self._send(KLINE_REPAIRS.name, kline.symbol, encode_kline(kline), kline.close_time_ms)
         self._metrics.repaired.inc()
+        self.on_repair(kline)
+
+    def history(self, candles: CandleHistory) -> None:
+        """Candles that the exchange gave, one after the other."""
+        last_close_ms = candles.rows[-1][_CLOSE_COLUMN]
+        self._send(CANDLE_HISTORY.name, candles.symbol, encode_event(candles), last_close_ms)
 
     def gap(
         self,
@@ -80,6 +101,7 @@ class Outlet:
         entry = FeedGap(gap_id(symbol, *span), symbol, state, self._name, *span, klines, source, proved, trades, reason, now_ms)
         self._send(FEED_GAPS.name, symbol, encode_event(entry), now_ms)
         self._metrics.ledger.labels(state.value).inc()
+        self.on_loss(symbol, span, state)
 
     def dead_letter(self, raw: bytes, reason: str) -> None:
         """Bytes that could not be used."""

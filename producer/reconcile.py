@@ -24,7 +24,7 @@ from klinestream.market.codec import decode_kline
 from klinestream.market.errors import ExchangeError
 from klinestream.market.events import SECOND_MS, Kline
 from klinestream.market.reconcile import Against, Mismatch, differences, mismatches, references
-from klinestream.runtime.config import Config
+from klinestream.runtime.config import Config, ExchangeConfig
 from klinestream.runtime.rest import NotYetError, PassingError, Rest
 from klinestream.runtime.weights import Weights
 from producer.backoff import pauses
@@ -109,6 +109,7 @@ class Reconciler(threading.Thread):
         self._outlet = outlet
         self._metrics = metrics
         self._weights = weights
+        self._rest: Rest
         self._failures = failures
         self._sample_s = sample_s
         self._settle_s = settle_s
@@ -120,6 +121,10 @@ class Reconciler(threading.Thread):
         self._schedule = sched.scheduler(time.monotonic, self._stopped.wait)
         metrics.reconcile_age.set_function(self._oldest_s)
 
+    def reconfigure(self, config: Config) -> None:
+        """Ask where another configuration says, from the next comparison on."""
+        self._config = config
+
     def stop(self) -> None:
         """Ask it to end: within half a second, unless a request to the exchange is under way."""
         self._stopped.set()
@@ -127,14 +132,20 @@ class Reconciler(threading.Thread):
     def run(self) -> None:
         """The thread's work."""
         try:
-            with Rest(self._config.exchange, self._weights) as rest:
-                self._begun_s = time.monotonic()
-                while not self._stopped.is_set():
-                    self._begin_if_due(rest)
-                    wait_s = self._schedule.run(blocking=False)
-                    self._stopped.wait(min(_LOOK_S, self._share_s(), _LOOK_S if wait_s is None else wait_s))
+            self._begun_s = time.monotonic()
+            while not self._stopped.is_set():
+                exchange = self._config.exchange
+                with Rest(exchange, self._weights) as self._rest:
+                    self._compare_with(exchange)
         except Exception as error:
             self._failures.put(error)
+
+    def _compare_with(self, exchange: ExchangeConfig) -> None:
+        """Until the end, or until another address is to be asked."""
+        while not self._stopped.is_set() and self._config.exchange is exchange:
+            self._begin_if_due()
+            wait_s = self._schedule.run(blocking=False)
+            self._stopped.wait(min(_LOOK_S, self._share_s(), _LOOK_S if wait_s is None else wait_s))
 
     def _after(self, wait_s: float, act: Callable[[], None]) -> None:
         def unless_stopped() -> None:
@@ -147,7 +158,7 @@ class Reconciler(threading.Thread):
         """From the begin of one sample to that of the next."""
         return max(_SHARE_LEAST_S, self._config.producer.reconcile_s * _PACE / max(1, len(self._turns)))
 
-    def _begin_if_due(self, rest: Rest) -> None:
+    def _begin_if_due(self) -> None:
         """Sample the symbol that has waited longest."""
         self._join_and_leave()
         now_s, due_s = time.monotonic(), self._begun_s + self._share_s()
@@ -160,31 +171,31 @@ class Reconciler(threading.Thread):
             _, symbol = min(waiting)
             self._turns[symbol].under_way = True
             self._fleet.sample(symbol)
-            self._after(self._sample_s, partial(self._take, rest, symbol))
+            self._after(self._sample_s, partial(self._take, symbol))
 
-    def _take(self, rest: Rest, symbol: str) -> None:
+    def _take(self, symbol: str) -> None:
         """The end of a sample."""
         klines = sorted((decode_kline(value) for value in self._fleet.sampled(symbol)), key=lambda kline: kline.open_time_ms)
         newest = [kline for kline in klines if kline.open_time_ms > klines[-1].open_time_ms - _SPAN_MOST_MS]
         if newest:
-            self._after(self._settle_s, partial(self._compare, rest, _Sample(symbol, newest)))
+            self._after(self._settle_s, partial(self._compare, _Sample(symbol, newest)))
         else:
             self._done(symbol, compared=False)  # nothing was published: the ledger and the data's age tell of that
 
-    def _compare(self, rest: Rest, sample: _Sample) -> None:
+    def _compare(self, sample: _Sample) -> None:
         """The first look."""
-        others = self._asked(rest, sample)
+        others = self._asked(sample)
         if others is None:
             return
         sample.found, sample.said = frozenset(_found(sample, others)), others[Against.KLINES]
         if sample.found:
-            self._after(self._settle_s, partial(self._confirm, rest, sample))
+            self._after(self._settle_s, partial(self._confirm, sample))
         else:
             self._settled(sample, others)
 
-    def _confirm(self, rest: Rest, sample: _Sample) -> None:
+    def _confirm(self, sample: _Sample) -> None:
         """The second look: what the exchange says again counts."""
-        others = self._asked(rest, sample)
+        others = self._asked(sample)
         if others is None:
             return
         wrong = set()
@@ -213,15 +224,15 @@ class Reconciler(threading.Thread):
             against=mismatch.against.value,
         )
 
-    def _asked(self, rest: Rest, sample: _Sample) -> dict[Against, dict[int, Kline]] | None:
+    def _asked(self, sample: _Sample) -> dict[Against, dict[int, Kline]] | None:
         """What the exchange says of a sample's seconds; None if it has to be put off."""
         symbol, (from_ms, to_ms) = sample.symbol, sample.span
         if time.monotonic() < self._quiet_until_s:
             self._put_off(symbol, "quiet")
             return None
         try:
-            klines = rest.klines(symbol, from_ms - SECOND_MS, to_ms)
-            others = references(symbol, klines, rest.agg_trades(symbol, from_ms, to_ms), from_ms, to_ms)
+            klines = self._rest.klines(symbol, from_ms - SECOND_MS, to_ms)
+            others = references(symbol, klines, self._rest.agg_trades(symbol, from_ms, to_ms), from_ms, to_ms)
         except NotYetError as error:
             self._be_quiet(error.wait_s)
             self._put_off(symbol, "limits")

@@ -18,7 +18,7 @@ import structlog
 
 from klinestream.market.errors import ExchangeError
 from klinestream.market.events import SECOND_MS, Kline
-from klinestream.runtime.config import Config
+from klinestream.runtime.config import Config, ExchangeConfig
 from klinestream.runtime.rest import KLINES_MOST, KLINES_WEIGHT, NotYetError, PassingError, Rest, check_span
 from klinestream.runtime.weights import Weights
 from producer.backoff import pauses
@@ -97,9 +97,14 @@ class Refiller:
         *,
         weights: Weights,
         failures: "SimpleQueue[Exception]",
+        first: Callable[[], frozenset[str]] | None = None,
         queue_most: int = QUEUE_MOST,
     ) -> None:
-        """`weights` is shared with whoever else asks the same exchange."""
+        """`weights` is shared with whoever else asks the same exchange.
+
+        `first` tells the symbols that come before others, the same object until they change; without it those that the
+        configuration names do.
+        """
         self._config = config
         self._counts = counts
         self._answered = answered
@@ -107,7 +112,9 @@ class Refiller:
         self._weights = weights
         self._failures = failures
         self._queue_most = queue_most
-        self._first = frozenset(config.producer.priority_symbols)
+        named = frozenset(config.producer.priority_symbols)
+        self._first_now = first or (lambda: named)
+        self._first = self._first_now()
         self._numbers = count()
         self._changed = threading.Condition()
         self._stopped = False
@@ -127,6 +134,12 @@ class Refiller:
         """Begin to ask."""
         for worker in self._workers:
             worker.start()
+
+    def reconfigure(self, config: Config) -> None:
+        """Ask where another configuration says, and wait as it says, from the next requests on; as many workers as before do."""
+        with self._changed:
+            self._config = config
+            self._changed.notify_all()
 
     def stop(self, timeout_s: float) -> None:
         """End at once, but for requests that are under way: those are given `timeout_s`. What waits is forgotten."""
@@ -177,9 +190,11 @@ class Refiller:
     def _run(self) -> None:
         """A worker's whole work."""
         try:
-            with Rest(self._config.exchange, self._weights) as rest:
-                while (entry := self._next()) is not None:
-                    self._ask_rest(rest, entry)
+            while not self._stopped:
+                exchange = self._config.exchange
+                with Rest(exchange, self._weights) as rest:
+                    while (entry := self._next(exchange)) is not None:
+                        self._ask_rest(rest, entry)
         except Exception as error:
             self._failures.put(error)
 
@@ -204,10 +219,10 @@ class Refiller:
             self._counts.answered(len(klines))
             self._answered(request, klines)
 
-    def _next(self) -> _Entry | None:
-        """The request to send now, waiting for one; None at the end."""
+    def _next(self, exchange: ExchangeConfig) -> _Entry | None:
+        """The request to send there now, waiting for one; None at the end, or if another address is to be asked."""
         with self._changed:
-            while not self._stopped:
+            while not self._stopped and self._config.exchange is exchange:
                 wait_s = self._until_next_s()
                 if not wait_s:
                     _, entry = heapq.heappop(self._ready)
@@ -219,6 +234,7 @@ class Refiller:
 
     def _until_next_s(self) -> float:
         """How long until the head of `_ready` may be sent, as things stand."""
+        self._rank_anew()
         now_s = time.monotonic()
         while self._later and (self._later[0][0] <= now_s or not self._is_waiting(self._later[0][2])):
             entry = heapq.heappop(self._later)[2]
@@ -231,6 +247,14 @@ class Refiller:
             return until_later_s
         allowed_s = self._weights.wait_s(KLINES_WEIGHT, self._ready[0][1].request.urgent)
         return min(until_later_s, max(allowed_s, self._quiet_until_s - now_s))
+
+    def _rank_anew(self) -> None:
+        """Put what waits into order again if other symbols come first now."""
+        first = self._first_now()
+        if first is not self._first:
+            self._first = first
+            self._ready = [(self._rank(entry), entry) for _, entry in self._ready if self._is_waiting(entry)]
+            heapq.heapify(self._ready)
 
     def _rank(self, entry: _Entry) -> tuple[bool, bool, int, int]:
         request = entry.request

@@ -11,7 +11,7 @@ import structlog
 
 from klinestream.market.errors import BrokerError, ExchangeError, KlinestreamError
 from klinestream.market.selection import TRADING, Choice, Rules
-from klinestream.runtime.config import Config
+from klinestream.runtime.config import Config, ExchangeConfig
 from klinestream.runtime.control import ControlLog
 from klinestream.runtime.rest import Rest
 from klinestream.runtime.symbol_lists import configured
@@ -74,6 +74,15 @@ class Wanted(threading.Thread):
         """Why the set can't be kept up right now; empty if it can."""
         return self._fault
 
+    @property
+    def statuses(self) -> Mapping[str, str]:
+        """Symbol → status as the exchange listed it the last time; empty before that."""
+        return self._statuses
+
+    def reconfigure(self, config: Config) -> None:
+        """Follow what another configuration wants, from within half a second on; the control topic stays where it is."""
+        self._config = config
+
     def stop(self) -> None:
         """Ask it to end: within half a second, unless a request to the exchange or to Kafka is under way."""
         self._stopped.set()
@@ -81,18 +90,23 @@ class Wanted(threading.Thread):
     def run(self) -> None:
         """The thread's work."""
         try:
-            with Rest(self._config.exchange, self._weights) as rest, self._control:
-                self._keep_up(rest)
+            with self._control:
+                while not self._stopped.is_set():
+                    exchange = self._config.exchange
+                    with Rest(exchange, self._weights) as rest:
+                        self._keep_up(rest, exchange)
         except Exception as error:
             self._failures.put(error)
 
-    def _keep_up(self, rest: Rest) -> None:
+    def _keep_up(self, rest: Rest, exchange: ExchangeConfig) -> None:
+        """Until the end, or until another configuration counts."""
         waits = self._pauses()
-        while not self._stopped.is_set():
+        self._ask_s = float("-inf")
+        while not self._stopped.is_set() and self._config.exchange is exchange:
             try:
                 self._listen()
                 if time.monotonic() >= self._ask_s:
-                    self._ask(rest)
+                    self._ask(rest, exchange)
             except KlinestreamError as error:
                 wait_s = next(waits)
                 self._trouble(error, wait_s)
@@ -126,10 +140,10 @@ class Wanted(threading.Thread):
         if self._control.follow(wait_s):
             self._ask_s = max(time.monotonic(), self._asked_s + _ASK_APART_S)
 
-    def _ask(self, rest: Rest) -> None:
+    def _ask(self, rest: Rest, exchange: ExchangeConfig) -> None:
         """Ask the exchange what it lists, and tell what that changes."""
-        selection, said = configured(self._config.exchange), self._control.names()
-        statuses = rest.statuses()
+        selection, said = configured(exchange), self._control.names()
+        statuses = rest.statuses(patient=False)
         if not statuses:
             raise ExchangeError("expected symbols in the exchange's list, got none: check exchange.rest_url")
         choice, rules = selection.chosen(statuses, said), selection.rules(said)
@@ -144,7 +158,7 @@ class Wanted(threading.Thread):
             self._changed(added, removed, reasons)
         self._following, self._statuses = chosen, statuses
         self._asked_s = time.monotonic()
-        self._ask_s = self._asked_s + self._config.exchange.refresh_s
+        self._ask_s = self._asked_s + exchange.refresh_s
 
     def _tell_waiting(self, choice: Choice) -> None:
         """Log, whenever they change, the names that are wanted and can't be followed."""

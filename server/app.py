@@ -18,6 +18,7 @@ from starlette.types import Scope
 
 from klinestream.runtime.config import ServerConfig
 from klinestream.runtime.kafka import Reader
+from klinestream.runtime.watched import WatchedWriter
 from server.clients import Hub, serve
 from server.feed import Feed
 from server.health import reasons_not_ready
@@ -27,6 +28,7 @@ from server.security import SecurityHeaders, origin_allowed
 
 HEARTBEAT_S = 2.0
 FEED_STOP_S = 1.0
+WATCHED_EVERY_S = 1.0
 SYMBOLS_MOST = 10_000
 WINDOWS_A_SECOND_MOST = 20  # the job makes two; a slide of 50 ms would make this many
 DAY_S = 86_400
@@ -44,9 +46,16 @@ class RevalidatedFiles(StaticFiles):
 
 
 def create_app(
-    config: ServerConfig, open_reader: Callable[[], Reader], now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    config: ServerConfig,
+    open_reader: Callable[[], Reader],
+    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    *,
+    writer: WatchedWriter | None = None,
 ) -> FastAPI:
-    """A server that reads by `open_reader`, in a thread of its own from the application's start to its end."""
+    """A server that reads by `open_reader`, in a thread of its own from the application's start to its end.
+
+    `writer` is told what clients look at; it starts and ends with the application.
+    """
     metrics = Metrics()
     span_ms = config.history_s * 1000
     history = History(span_ms, windows_most=config.history_s * WINDOWS_A_SECOND_MOST, symbols_most=SYMBOLS_MOST)
@@ -56,10 +65,15 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         feed.start(asyncio.get_running_loop())
-        beating = asyncio.create_task(_beat(hub))
+        tasks = [asyncio.create_task(_beat(hub))]
+        if writer is not None:
+            writer.start()
+            tasks.append(asyncio.create_task(_tell_watched(hub, writer)))
         yield
-        beating.cancel()
-        await asyncio.to_thread(feed.stop, FEED_STOP_S)
+        for task in tasks:
+            task.cancel()
+        stops = [feed.stop] if writer is None else [feed.stop, writer.stop]
+        await asyncio.gather(*(asyncio.to_thread(stop, FEED_STOP_S) for stop in stops))
 
     # Without pages of documentation: they load scripts from elsewhere.
     app = FastAPI(title="klinestream", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
@@ -138,6 +152,15 @@ async def _beat(hub: Hub) -> None:
     while True:
         await asyncio.sleep(HEARTBEAT_S)
         hub.heartbeat()
+
+
+async def _tell_watched(hub: Hub, writer: WatchedWriter) -> None:
+    told = 0
+    while True:
+        await asyncio.sleep(WATCHED_EVERY_S)
+        if hub.changes != told:
+            told = hub.changes
+            writer.tell(hub.followers())
 
 
 def _json(content: object, status: int = 200) -> Response:

@@ -86,6 +86,12 @@ class Hub:
         self._now_ms = now_ms
         self._clients: set[Client] = set()
         self._followers: dict[str, set[Client]] = {}
+        self.changes = 0
+        """How often a symbol got its first follower, or lost its last one."""
+
+    def followers(self) -> dict[str, int]:
+        """Symbol, as clients asked for it → how many follow it."""
+        return {symbol: len(clients) for symbol, clients in self._followers.items()}
 
     def join(self) -> Client:
         """A new client; raises Closed if there are too many."""
@@ -170,15 +176,18 @@ class Hub:
         # What waits for it is part of the answer that follows.
         client.outbox.forget(symbol)
         client.symbols.add(symbol)
-        self._followers.setdefault(symbol, set()).add(client)
+        if symbol not in self._followers:
+            self._followers[symbol] = set()
+            self.changes += 1
+        self._followers[symbol].add(client)
 
     def _unfollow(self, client: Client, symbol: str) -> None:
         client.symbols.discard(symbol)
         client.outbox.forget(symbol)
         followers = self._followers.get(symbol, set())
         followers.discard(client)
-        if not followers:
-            self._followers.pop(symbol, None)
+        if not followers and self._followers.pop(symbol, None) is not None:
+            self.changes += 1
 
     def _from_cursor(self, message: protocol.Subscribe) -> str | None:
         if message.cursor is None:

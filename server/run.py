@@ -9,6 +9,7 @@ import uvicorn
 from klinestream.market.errors import StackError
 from klinestream.runtime.config import Config
 from klinestream.runtime.kafka import open_reader
+from klinestream.runtime.watched import WatchedWriter
 from server.app import create_app
 from server.protocol import MESSAGE_MOST_BYTES
 
@@ -21,7 +22,9 @@ log = structlog.get_logger()
 def run(config: Config) -> None:
     """Serve until a signal comes; raises StackError if the address can't be had."""
     listener = _listen(config.server.host, config.server.port)
-    app = create_app(config.server, lambda: open_reader(config.kafka, "klinestream-server"))
+    name = config.server.name or f"{socket.gethostname()}:{config.server.port}"
+    writer = WatchedWriter(config.kafka, name)
+    app = create_app(config.server, lambda: open_reader(config.kafka, "klinestream-server"), writer=writer)
     server = uvicorn.Server(
         uvicorn.Config(
             app,

@@ -10,25 +10,46 @@ from klinestream.runtime.config import Config
 if TYPE_CHECKING:
     from klinestream.stack.jobs import Cluster
 
-app = typer.Typer(help="Flink jobs: windows, list, stop, cancel.", no_args_is_help=True)
+app = typer.Typer(help="Flink jobs: windows, candles, list, stop, cancel.", no_args_is_help=True)
 
 Address = Annotated[str, typer.Option("--jobmanager", help="Address of Flink's REST interface; the local stack's by default.")]
+
+
+Savepoint = Annotated[str, typer.Option(help="Savepoint or checkpoint to resume from: a folder or an address.")]
+Ship = Annotated[bool, typer.Option("--ship", help="Ship klinestream's code with the job, for a cluster that has only its dependencies.")]
+Keep = Annotated[
+    bool, typer.Option("--keep", help="Stay, and submit again from the newest of --checkpoints whenever the cluster has lost the job.")
+]
+Checkpoints = Annotated[Path | None, typer.Option(help="Where the cluster keeps its checkpoints, as seen from here.")]
 
 
 @app.command()
 def windows(  # noqa: PLR0917  # typer passes options by name
     ctx: typer.Context,
-    savepoint: Annotated[str, typer.Option(help="Savepoint or checkpoint to resume from: a folder or an address.")] = "",
+    savepoint: Savepoint = "",
     jobmanager: Address = "",
-    ship: Annotated[
-        bool, typer.Option("--ship", help="Ship klinestream's code with the job, for a cluster that has only its dependencies.")
-    ] = False,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Stay, and submit again from the newest of --checkpoints whenever the cluster has lost the job.")
-    ] = False,
-    checkpoints: Annotated[Path | None, typer.Option(help="Where the cluster keeps its checkpoints, as seen from here.")] = None,
+    ship: Ship = False,
+    keep: Keep = False,
+    checkpoints: Checkpoints = None,
 ) -> None:
     """Submit the windows job with `flink run`, its configuration taken from here."""
+    _submit("windows", ctx.obj, savepoint, jobmanager, ship, checkpoints, keep)
+
+
+@app.command()
+def candles(  # noqa: PLR0917  # typer passes options by name
+    ctx: typer.Context,
+    savepoint: Savepoint = "",
+    jobmanager: Address = "",
+    ship: Ship = False,
+    keep: Keep = False,
+    checkpoints: Checkpoints = None,
+) -> None:
+    """Submit the job of candles, indicators and signals with `flink run`, its configuration taken from here."""
+    _submit("candles", ctx.obj, savepoint, jobmanager, ship, checkpoints, keep)
+
+
+def _submit(job: str, config: Config, savepoint: str, jobmanager: str, ship: bool, checkpoints: Path | None, keep: bool) -> None:  # noqa: PLR0917
     import signal
     import threading
 
@@ -36,17 +57,16 @@ def windows(  # noqa: PLR0917  # typer passes options by name
     from klinestream.runtime import log
     from klinestream.stack import submission
 
-    config: Config = ctx.obj
-    if keep:
-        if checkpoints is None or not checkpoints.is_dir():
-            raise ConfigError(f"--keep needs --checkpoints, the folder of the cluster's checkpoints, got {checkpoints}")
-        log.setup(config.log)
-        stopping = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stopping.set())
-        submission.keep("windows", config, jobmanager, checkpoints, stopping)
+    if not keep:
+        typer.echo(submission.submit(job, config, jobmanager, savepoint, ship=ship))
         return
-    typer.echo(submission.submit("windows", config, jobmanager, savepoint, ship))
+    if checkpoints is None or not checkpoints.is_dir():
+        raise ConfigError(f"--keep needs --checkpoints, the folder of the cluster's checkpoints, got {checkpoints}")
+    log.setup(config.log)
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    submission.keep(job, config, jobmanager, checkpoints, stopping)
 
 
 @app.command("list")

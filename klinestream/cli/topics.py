@@ -17,7 +17,7 @@ def list_topics() -> None:
 
     table = Table("topic", "key", "partitions", "kept", "at most a partition", "a record is")
     for topic in TOPICS:
-        kept = "newest of a key" if topic.cleanup == "compact" else f"{topic.retention_ms // HOUR_MS} h"
+        kept = "newest of a key" if topic.cleanup.startswith("compact") else f"{topic.retention_ms // HOUR_MS} h"
         table.add_row(topic.name, topic.key, str(topic.partitions), kept, f"{topic.retention_bytes // MIB} MiB", topic.meaning)
     Console().print(table)
 

@@ -68,6 +68,43 @@ def feed(
         raise typer.Exit(1)
 
 
+@app.command()
+def candles(
+    ctx: typer.Context,
+    symbols: Annotated[str, typer.Option(help="Only these symbols, comma separated; all that are followed by default.")] = "",
+    since: Annotated[str, typer.Option(help="Candles that closed after this: a time (UTC), or 2h for two hours ago; s, m, h, d.")] = "2h",
+    interval: Annotated[str, typer.Option(help="Only this interval: 1m, 5m, 15m, 30m, 1h, 4h or 1d.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object in place of the report.")] = False,
+) -> None:
+    """Compare the candles that were built from 1 s klines, and are complete, with the exchange's own: every field.
+
+    Exit code 1 if a field differs, if the exchange could not be asked for all of them, or if there is none.
+    """
+    import time
+
+    from klinestream.cli.gaps import time_of
+    from klinestream.cli.verify_candles import check_all, print_json, print_report
+    from klinestream.market.intervals import INTERVALS
+    from klinestream.runtime import log
+
+    config: Config = ctx.obj
+    log.setup(config.log)
+    if interval and interval not in INTERVALS:
+        raise ConfigError(f"--interval: expected one of {', '.join(INTERVALS)}, got {interval!r}")
+    now_ms = time.time_ns() // 1_000_000
+    span = time_of(since, now_ms), now_ms - round(1000 * _SETTLE_S)
+    named = _named(symbols)
+    with _progress() as (progress, console):
+        followed = named or _followed(config)
+        built, found = check_all(config, followed, [interval] if interval else list(INTERVALS), span, progress)
+    if as_json:
+        print_json(followed, span, built, found)
+    else:
+        print_report(console, followed, span, built, found)
+    if not found.sound:
+        raise typer.Exit(1)
+
+
 def _named(text: str) -> list[str]:
     from klinestream.market.selection import is_pattern
     from klinestream.runtime.symbol_lists import checked_name

@@ -21,6 +21,7 @@ from klinestream.market.candles import CLOSE as CLOSE_ROW
 from klinestream.market.chains import Chain, ChainState, Stretch
 from klinestream.market.decimals import Floats, Ints
 from klinestream.market.errors import EngineError
+from klinestream.market.events import HistoryReason
 from klinestream.market.indicators.catalogue import IndicatorSettings
 from klinestream.market.intervals import INTERVALS, MINUTE_MS
 from klinestream.market.signals import SignalSettings
@@ -33,7 +34,7 @@ class CandleSettings:
 
     intervals: tuple[str, ...] = tuple(INTERVALS)
     provisional: bool = True
-    history: int = 200
+    history: int = 250
     indicators: IndicatorSettings = field(default_factory=IndicatorSettings)
     signals: SignalSettings = field(default_factory=SignalSettings)
 
@@ -135,11 +136,16 @@ class CandleEngine:
         return step
 
     def take(self, history: Iterable[HistoryTable]) -> CandleStep:
-        """Take the exchange's own candles; intervals that aren't wanted are passed over."""
+        """Take the exchange's own candles; intervals that aren't wanted are passed over.
+
+        A correction is of a candle whose klines were all there: the run holds it as it was built. What it changes is for a
+        repair to compute, whose values have revisions; it would depend on what came first here.
+        """
         step = CandleStep()
         step.history = [entry for entry in history if entry.interval in self.chains]
-        columns = self._columns(tuple(entry.symbol for entry in step.history), step).tolist()
-        for wave in _waves(zip(step.history, columns, strict=True)):
+        taken = [entry for entry in step.history if entry.reason is not HistoryReason.CORRECTION]
+        columns = self._columns(tuple(entry.symbol for entry in taken), step).tolist()
+        for wave in _waves(zip(taken, columns, strict=True)):
             for entry, column in wave:
                 step.chains_changed.add(entry.interval)
                 if INTERVALS[entry.interval] == MINUTE_MS:

@@ -125,7 +125,7 @@ WATCHED = Topic(
     partitions=1,
     retention_ms=DAY_MS,
     retention_bytes=8 * MIB,
-    cleanup="compact",
+    cleanup="compact,delete",  # servers come and go, their names with them
 )
 
 # Candles come with their own times, the oldest daily ones 200 days past and more. A shorter retention would drop them on

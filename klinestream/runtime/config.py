@@ -158,7 +158,7 @@ class CandlesConfig(Section):
 
     intervals: tuple[Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d"], ...] = ("1m", "5m", "15m", "30m", "1h", "4h", "1d")
     """Which candles are built; 1m always is, since the longer ones are made of it."""
-    history: Annotated[int, Field(ge=0, le=1000)] = 200
+    history: Annotated[int, Field(ge=0, le=1000)] = 250
     """Closed candles of each symbol and interval that are fetched from the exchange before the first live one; 0 for none."""
     history_workers: Annotated[int, Field(ge=1, le=64)] = 4
     """Requests for candles at once."""

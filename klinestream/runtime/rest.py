@@ -1,4 +1,4 @@
-"""The exchange's REST interface, as far as klinestream asks it: its clock, its symbols, its klines of 1 s and its trades."""
+"""The exchange's REST interface, as far as klinestream asks it: its clock, its symbols, its klines, its trades and its candles."""
 
 from collections.abc import Callable, Iterator, Sequence
 from email.utils import parsedate_to_datetime
@@ -13,6 +13,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_de
 from klinestream.market.codec import kline_of_row
 from klinestream.market.errors import ExchangeError, RecordError
 from klinestream.market.events import KLINE_INTERVAL, SECOND_MS, Kline
+from klinestream.market.intervals import INTERVALS
 from klinestream.market.reconcile import AggTrade, agg_trade_of
 from klinestream.runtime.config import ExchangeConfig
 from klinestream.runtime.weights import Weights
@@ -22,10 +23,13 @@ log = structlog.get_logger()
 KLINES_MOST = 1000
 """How many seconds one request can ask for."""
 KLINES_WEIGHT = 2
+CANDLES_MOST = 1000
+"""How many candles one request can ask for."""
 AGG_TRADES_MOST = 1000
 """How many aggregated trades one answer holds."""
 _AGG_TRADES_WEIGHT = 4
 _TIME_WEIGHT, _INFO_WEIGHT = 1, 20
+_CLOSE_COLUMN = 6
 _TIMEOUT_S = 10.0
 _URGENT_TIMEOUT_S = 2.0  # klines are held for 3 s by default: time to ask once more
 _PATIENCE_S = 30.0  # how long a start waits for an exchange that is away or says that we ask too much
@@ -81,9 +85,11 @@ class Rest:
             raise ExchangeError(f"expected serverTime from {self._base}/api/v3/time, got {found!r}: check exchange.rest_url")
         return found
 
-    def statuses(self) -> dict[str, str]:
-        """Symbol → status (TRADING, BREAK …) of all that the exchange lists. Tries for a while; raises ExchangeError."""
-        listed = patiently(lambda: self._object("/api/v3/exchangeInfo", _INFO_WEIGHT)).get("symbols")
+    def statuses(self, *, patient: bool = True) -> dict[str, str]:
+        """Symbol → status (TRADING, BREAK …) of all that the exchange lists. Tries for a while if `patient`; raises ExchangeError."""
+        path = "/api/v3/exchangeInfo"
+        answer = patiently(lambda: self._object(path, _INFO_WEIGHT)) if patient else self._object(path, _INFO_WEIGHT)
+        listed = answer.get("symbols")
         try:
             return {entry["symbol"]: entry["status"] for entry in listed or ()}
         except (TypeError, KeyError):
@@ -110,6 +116,23 @@ class Rest:
         # A second in progress is answered as it stands, and only the answer's own date is by the exchange's clock.
         now_ms = _date_ms(answer)
         return [kline for kline in found if now_ms is None or kline.close_time_ms < now_ms]
+
+    def candles(self, symbol: str, interval: str, from_ms: int, to_ms: int) -> list[Any]:
+        """The rows of the closed candles that open in [from_ms, to_ms), up to `CANDLES_MOST` of them, as the exchange gives them.
+
+        Nothing is checked of a row but that it isn't one in progress. Candles that the exchange doesn't have, or not yet, are
+        missing. It asks as what is not urgent does. Raises ExchangeError; a PassingError may be over in a moment.
+        """
+        if not 0 <= from_ms < to_ms <= from_ms + CANDLES_MOST * INTERVALS[interval]:
+            raise ValueError(f"expected 1 to {CANDLES_MOST} candles of {interval}, got [{from_ms}, {to_ms})")
+        path = "/api/v3/klines"
+        query: dict[str, str | int] = {"symbol": symbol, "interval": interval, "startTime": from_ms, "endTime": to_ms - 1}
+        answer = self._answer(path, KLINES_WEIGHT, query | {"limit": CANDLES_MOST}, urgent=False)
+        rows = _json(answer)
+        if not isinstance(rows, list):
+            raise ExchangeError(f"expected a list of candles from {self._base}{path}, got {answer.text[:200]!r}: check exchange.rest_url")
+        now_ms = _date_ms(answer)
+        return [row for row in rows if now_ms is None or not _is_open(row, now_ms)]
 
     def agg_trades(self, symbol: str, from_ms: int, to_ms: int, *, through: Through = lambda ask: ask()) -> Iterator[AggTrade]:
         """The aggregated trades of [from_ms, to_ms), up to `KLINES_MOST` whole seconds, in order, asked for as they are read.
@@ -209,6 +232,10 @@ def check_span(from_ms: int, to_ms: int) -> None:
     """Raise ValueError unless one request can ask for these open times."""
     if from_ms < 0 or from_ms % SECOND_MS or to_ms % SECOND_MS or not 0 < to_ms - from_ms <= KLINES_MOST * SECOND_MS:
         raise ValueError(f"expected 1 to {KLINES_MOST} whole seconds, got [{from_ms}, {to_ms})")
+
+
+def _is_open(row: Any, now_ms: int) -> bool:
+    return isinstance(row, list) and len(row) > _CLOSE_COLUMN and isinstance(row[_CLOSE_COLUMN], int) and row[_CLOSE_COLUMN] >= now_ms
 
 
 def _check_order(klines: Sequence[Kline], from_ms: int, to_ms: int) -> None:

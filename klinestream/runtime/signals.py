@@ -1,13 +1,17 @@
-"""The end that somebody asks for: the first SIGTERM or SIGINT ends a block cleanly."""
+"""What somebody asks of a process by signals: to end cleanly (SIGTERM, SIGINT), or to read its configuration again (SIGHUP)."""
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from types import FrameType
 
 import structlog
 
 log = structlog.get_logger()
+
+_STDIN = 0
 
 
 class _Ended(BaseException):
@@ -32,3 +36,25 @@ def ended_by_signals() -> Iterator[None]:
     finally:
         for one, handler in previous.items():
             signal.signal(one, handler)
+
+
+@contextmanager
+def told_of_hangups() -> Iterator["SimpleQueue[bool]"]:
+    """A queue that holds True from a SIGHUP on until that is taken out.
+
+    Within `ended_by_signals` a SIGHUP that says that the terminal is gone is an end like SIGTERM, as it is for any program.
+    """
+    hangups: SimpleQueue[bool] = SimpleQueue()
+    in_terminal = os.isatty(_STDIN)
+
+    def tell(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # as `signal` calls it
+        if in_terminal and not os.isatty(_STDIN):
+            signal.raise_signal(signal.SIGTERM)
+        elif hangups.empty():  # several that nobody has taken yet are one
+            hangups.put(True)
+
+    previous = signal.signal(signal.SIGHUP, tell)
+    try:
+        yield hangups
+    finally:
+        signal.signal(signal.SIGHUP, previous)

@@ -52,18 +52,22 @@ def submit_command(
     connector: Path,
     environment: Mapping[str, str],
     restore_from: str = "",
+    checkpoints: str = "",
     python_files: Path | None = None,
 ) -> Command:
     """`flink run` for a PyFlink script: detached, the Kafka connector shipped with it, resumed from `restore_from` if given.
 
+    `checkpoints` is the address of a folder for this job's own; the cluster's folder for all jobs if empty.
     The job runs with the Python of the cluster's configuration; our modules must be importable there, or come as `python_files`.
     """
+    own_folder = (f"-Dexecution.checkpointing.dir={checkpoints}",) if checkpoints else ()
     restore = ("--fromSavepoint", restore_from) if restore_from else ()
     shipped = ("--pyFiles", str(python_files)) if python_files else ()
     argv = (
         str(flink.home() / "bin" / "flink"),
         "run",
         "--detached",
+        *own_folder,
         "--jobmanager",
         urlsplit(rest_url).netloc,
         *restore,
@@ -135,6 +139,12 @@ class Cluster:
     def close(self) -> None:
         """Disconnect."""
         self._client.close()
+
+    def checkpoints(self, job: str) -> str:
+        """Address of the folder for one job's checkpoints, in the cluster's own; empty if it keeps none."""
+        settings = {entry["key"]: entry["value"] for entry in self._ask("GET", "/jobmanager/config")}
+        folder = settings.get("execution.checkpointing.dir", "")
+        return f"{folder}/{job}" if folder else ""
 
     def task_managers(self) -> int:
         """How many task managers are registered."""

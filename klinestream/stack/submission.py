@@ -32,8 +32,11 @@ def rest_url(config: Config, address: str) -> str:
     return whole.rstrip("/")
 
 
-def submit(job: str, config: Config, address: str, restore_from: str, ship: bool) -> str:
-    """Submit and return the job's id. Raises StackError with what `flink run` said."""
+def submit(job: str, config: Config, address: str, restore_from: str, *, ship: bool = False, checkpoints: str = "") -> str:
+    """Submit and return the job's id. Raises StackError with what `flink run` said.
+
+    `checkpoints`: address of a folder for this job's own, as the cluster sees it.
+    """
     layout = Layout.of(config.stack.state_dir)
     jars.fetch(layout.jars)
     url = rest_url(config, address)
@@ -46,15 +49,17 @@ def submit(job: str, config: Config, address: str, restore_from: str, ship: bool
             connector=jars.connector(layout.jars),
             environment=flink.environment(layout) | {"FLINK_CONF_DIR": str(folder)} | commands.configuration(config),
             restore_from=restore_from,
+            checkpoints=checkpoints,
             python_files=_archive(folder / "klinestream.zip") if ship else None,
         )
         return jobs.run(command)
 
 
 def keep(job: str, config: Config, address: str, checkpoints: Path, stopping: threading.Event) -> None:
-    """Submit the job whenever the cluster doesn't run it, from the newest checkpoint in `checkpoints`, until `stopping` is set.
+    """Submit the job whenever the cluster doesn't run it, from its newest checkpoint, until `stopping` is set.
 
-    For a cluster whose job manager forgets its jobs when it dies, as a standalone one does.
+    `checkpoints` is the cluster's folder as seen from here; the job has one of its own in it. For a cluster whose job manager
+    forgets its jobs when it dies, as a standalone one does.
     """
     cluster = jobs.Cluster(rest_url(config, address))
     failures = 0
@@ -63,8 +68,8 @@ def keep(job: str, config: Config, address: str, checkpoints: Path, stopping: th
             if any(found.name == jobs.name_of(job) and not found.ended for found in cluster.jobs()):
                 failures = 0
                 continue
-            newest = jobs.newest_checkpoint(checkpoints)
-            job_id = submit(job, config, address, newest.as_uri() if newest else "", ship=False)
+            newest = jobs.newest_checkpoint(checkpoints / job)
+            job_id = submit(job, config, address, newest.as_uri() if newest else "", checkpoints=cluster.checkpoints(job))
             log.info("job submitted", job=job, id=job_id, resumed_from=str(newest) if newest else None)
         except StackError as error:
             failures += 1

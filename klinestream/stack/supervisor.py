@@ -11,9 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from klinestream.market.errors import StackError
-from klinestream.market.topics import KLINES, WINDOWS
+from klinestream.market.topics import KLINES, PROVISIONAL_CANDLES, WINDOWS
 from klinestream.runtime.config import Config
 from klinestream.stack import broker, checks, commands, flink, jars, jobs, plans
 from klinestream.stack.guardian import Guardian
@@ -25,7 +26,10 @@ from klinestream.stack.part import Part, State
 from klinestream.stack.process import Command, sweep
 from klinestream.stack.state_lock import StateLock
 
-JOB = "windows"
+# In the order in which they are submitted: the chart's first.
+JOBS = ("windows", "candles")
+# What tells that they flow: something each second.
+_OUTPUTS = {"windows": WINDOWS, "candles": PROVISIONAL_CANDLES}
 _TICK_S = 0.1
 _ROOM_EVERY_S = 10.0
 # What ends first is what writes, what ends last is what it writes to; three times this is below the promised 10 s.
@@ -61,11 +65,11 @@ class Supervisor:
         # What an earlier life left behind is found by the folder, what is this life's own by the number.
         self._mark = f"{self._layout.root}#{secrets.token_hex(4)}"
         self._cluster = jobs.Cluster(flink.rest_url(self._flink_ports()))
-        self._meter = Meter(config.kafka, (KLINES, WINDOWS))
+        self._meter = Meter(config.kafka, (KLINES, *_OUTPUTS.values()))
         self._lock: StateLock | None = None
         self._guardian: Guardian | None = None
         self._parts: dict[str, Part] = {}
-        self._job: JobKeeper | None = None
+        self._jobs: dict[str, JobKeeper] = {}
         self._next_room = 0.0
         self._short_of_room = False
 
@@ -89,15 +93,16 @@ class Supervisor:
             raise
         for plan in plans.plans(self.config, self._layout, self._cluster, self._with_standin):
             self._parts[plan.name] = Part(plan, self._layout.logs, self._mark, self._tell)
-        self._job = JobKeeper(
-            JOB,
-            submit=self._submission,
-            cluster=self._cluster,
-            checkpoints=self._layout.checkpoints,
-            logs=self._layout.logs,
-            mark=self._mark,
-            tell=self._tell,
-        )
+        for name in JOBS:
+            self._jobs[name] = JobKeeper(
+                name,
+                submit=partial(self._submission, name),
+                cluster=self._cluster,
+                checkpoints=self._layout.checkpoints / name,
+                logs=self._layout.logs,
+                mark=self._mark,
+                tell=self._tell,
+            )
 
     def run(self, stopping: threading.Event, each_tick: Callable[[], None] = lambda: None) -> None:
         """Supervise until `stopping` is set."""
@@ -107,7 +112,7 @@ class Supervisor:
 
     def tick(self, now: float) -> None:
         """Look at every part once."""
-        if self._guardian is None or self._job is None:
+        if self._guardian is None:
             raise StackError("the stack was not started: call start first")
         self._guardian.ensure()
         job_manager = self._parts[plans.JOB_MANAGER]
@@ -115,11 +120,16 @@ class Supervisor:
         for part in self._parts.values():
             part.tick(now, all(self._parts[name].settled for name in part.plan.needs))
         if job_manager.restarts > before:
-            self._job.job_manager_died()
+            for job in self._jobs.values():
+                job.job_manager_died()
         topics_made = self._parts[plans.TOPICS].settled
         if topics_made:
             self._meter.start()
-        self._job.tick(now, may_start=topics_made and job_manager.pid is not None)
+        may_start = topics_made and job_manager.pid is not None
+        for job in self._jobs.values():
+            job.tick(now, may_start)
+            # One after the other: two submissions at once would only make the first one late.
+            may_start = may_start and job.settled
         if now >= self._next_room:
             self._next_room = now + _ROOM_EVERY_S
             self._look_at_room()
@@ -132,18 +142,18 @@ class Supervisor:
             for part in list(self._parts.values())
             if not part.plan.once or part.state is not State.DONE
         ]
-        if self._job is not None:
-            rows.append(Row(f"job {JOB}", self._job.state, self._job.pid, None, self._job.restarts, flows.get(WINDOWS.name)))
+        rows += [
+            Row(f"job {name}", job.state, job.pid, None, job.restarts, flows.get(_OUTPUTS[name].name)) for name, job in self._jobs.items()
+        ]
         return rows
 
     def pids(self) -> Mapping[str, int]:
         """Part → process id, of those that run."""
         return {part.name: part.pid for part in list(self._parts.values()) if part.pid is not None}
 
-    @property
-    def job_id(self) -> str:
-        """The id of the job's run, empty while it is not submitted."""
-        return self._job.job_id if self._job is not None else ""
+    def job_id(self, job: str) -> str:
+        """The id of a job's run, empty while it is not submitted."""
+        return self._jobs[job].job_id if job in self._jobs else ""
 
     def chart_has_data(self) -> bool:
         """The chart shows fresh data."""
@@ -152,8 +162,8 @@ class Supervisor:
     def stop(self) -> None:
         """End everything in order, within 10 s; what resists is killed."""
         self._meter.stop()
-        if self._job is not None:
-            self._job.ask_to_end()
+        for job in self._jobs.values():
+            job.ask_to_end()
         for group in _STOP_ORDER:
             parts = [part for part in self._parts.values() if part.name.startswith(group)]
             for part in parts:
@@ -169,8 +179,8 @@ class Supervisor:
         if self._lock is not None:
             self._lock.release()
 
-    def _submission(self, restore_from: str) -> Command:
-        return commands.submit(JOB, self.config, self._layout, restore_from)
+    def _submission(self, job: str, restore_from: str) -> Command:
+        return commands.submit(job, self.config, self._layout, restore_from)
 
     def _flink_ports(self) -> flink.Ports:
         return flink.Ports(self.config.stack.flink_port, self.config.stack.flink_rpc_port)

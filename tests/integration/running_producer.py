@@ -19,6 +19,7 @@ from klinestream.market import codec
 from klinestream.market.events import Kline
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import (
+    CANDLE_HISTORY,
     CONTROL,
     DEAD_LETTERS,
     FEED_GAPS,
@@ -27,6 +28,7 @@ from klinestream.market.topics import (
     PIPELINE_EVENTS,
     PUBLISHED_HEADER,
     SCHEMA_HEADER,
+    WATCHED,
 )
 from klinestream.runtime.kafka import Reader, Record
 from tests.eventually import eventually
@@ -35,7 +37,7 @@ from tests.stack import TestBroker
 COMMAND = [sys.executable, "-m", "klinestream.cli.main", "producer"]
 START_S = 30.0
 SOON_S = 15.0
-TOPICS = (KLINES, DEAD_LETTERS, PIPELINE_EVENTS, FEED_GAPS, KLINE_REPAIRS, CONTROL)
+TOPICS = (KLINES, DEAD_LETTERS, PIPELINE_EVENTS, FEED_GAPS, KLINE_REPAIRS, CONTROL, WATCHED, CANDLE_HISTORY)
 
 
 class RunningProducer:

@@ -243,6 +243,26 @@ def test_files_are_read_anew(broker: TestBroker, exchange: Callable[..., Listing
         assert following.symbols == {"CUSDT"}
 
 
+def test_another_configuration_is_followed_at_once(broker: TestBroker, exchange: Callable[..., Listing]) -> None:
+    """Another list, and another exchange to ask, count long before the refresh."""
+    following = Following()
+    first, second = exchange(AUSDT="TRADING", BUSDT="TRADING"), exchange(AUSDT="TRADING", BUSDT="TRADING", CUSDT="TRADING")
+    with wanted(broker, make(broker, "wanted-other"), first, following, symbols=["AUSDT"], refresh_s=3600) as thread:
+        eventually(lambda: following.symbols == {"AUSDT"}, SOON_S, "the first set")
+        assert thread.statuses == first.listed
+        keys = {"rest_url": second.tables["rest_url"], "symbols": ["*"], "unwanted": ["AUSDT"], "refresh_s": 3600}
+        thread.reconfigure(Config(exchange=configuration.ExchangeConfig(**keys)))
+        eventually(lambda: following.symbols == {"BUSDT", "CUSDT"}, SOON_S, "the other set")
+
+
+def test_it_ends_while_the_exchange_is_away(broker: TestBroker, exchange: Callable[..., Listing]) -> None:
+    """An exchange that doesn't answer is trouble at once, is tried again, and keeps nobody from ending the thread."""
+    nobody = exchange()
+    nobody.close()
+    with wanted(broker, make(broker, "wanted-away"), nobody, Following(), symbols=["*"]) as thread:
+        eventually(lambda: "expected an answer" in thread.fault, SOON_S, "trouble")
+
+
 def test_an_error_that_cannot_be_mended_ends_the_thread(broker: TestBroker, exchange: Callable[..., Listing]) -> None:
     """A fault of the program goes to `failures`."""
     failures: SimpleQueue[Exception] = SimpleQueue()

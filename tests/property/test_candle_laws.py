@@ -208,6 +208,15 @@ def test_a_candle_with_a_hole_closes_past_its_end_and_says_so() -> None:
     assert candles["5m", OPENED_MS]["klines"] == 299
 
 
+def test_a_correction_is_published_and_changes_no_run() -> None:
+    """The exchange's correction of a candle stands beside the built one, with a higher revision; the indicators are as they were."""
+    feed = truth("BTCUSDT")[PAST * 60 :]
+    corrected = history("BTCUSDT", "1m", range(1, 2), 7, HistoryReason.CORRECTION)
+    early, late, without = Run().take([corrected, feed[:200]]), Run().take([feed[:200], corrected]), Run().take([feed[:200]])
+    assert early.records == late.records
+    assert {key[-1] for key in early.records.keys() - without.records.keys()} == {7}
+
+
 def test_repeats_change_nothing() -> None:
     """Klines that are there already are counted."""
     feed = truth("BTCUSDT")[PAST * 60 :]

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from klinestream.stack import commands
+from klinestream.stack.supervisor import JOBS
 
 FILE = Path(__file__).parents[2] / "docker-compose.yml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
@@ -28,7 +29,8 @@ def test_its_commands_are_those_of_the_local_stack() -> None:
     assert {name: tuple(SERVICES[name]["command"]) for name in parts} == parts
     assert SERVICES["job-manager"]["command"][:2] == ["jobmanager.sh", "start-foreground"]
     assert SERVICES["task-manager"]["command"][:2] == ["taskmanager.sh", "start-foreground"]
-    assert SERVICES["job"]["command"][:3] == ["klinestream", "job", "windows"]
+    for job in JOBS:
+        assert SERVICES[job]["command"][:3] == ["klinestream", "job", job]
 
 
 def test_published_ports_are_bound_to_localhost() -> None:

@@ -15,7 +15,7 @@ TEXT = (DOCS / "topics.md").read_text()
 
 
 def retention(topic: Topic) -> str:
-    if topic.cleanup == "compact":
+    if topic.cleanup.startswith("compact"):
         return "newest of a key"
     time = f"{topic.retention_ms // DAY_MS} d" if topic.retention_ms % DAY_MS == 0 else f"{topic.retention_ms // HOUR_MS} h"
     return f"{time} or {topic.retention_bytes // MIB} MiB a partition"

@@ -31,7 +31,14 @@ def request(symbol: str = "BTCUSDT", second: int = 0, seconds: int = 1, urgent: 
 class Refilling:
     """A Refiller, and what came of it."""
 
-    def __init__(self, exchange: CannedRest, weights: Weights | None = None, queue_most: int = 1000, **producer: Any) -> None:
+    def __init__(
+        self,
+        exchange: CannedRest,
+        weights: Weights | None = None,
+        queue_most: int = 1000,
+        first: Callable[[], frozenset[str]] | None = None,
+        **producer: Any,
+    ) -> None:
         self.weights = weights or Weights(6000)
         self.answers: list[tuple[Request, list[Kline]]] = []
         self.failed: list[tuple[Request, str]] = []
@@ -46,6 +53,7 @@ class Refilling:
             lambda request, reason: self.failed.append((request, reason)),
             weights=self.weights,
             failures=self.failures,
+            first=first,
             queue_most=queue_most,
         )
 
@@ -86,6 +94,34 @@ def test_the_most_wanted_first(exchange: CannedRest) -> None:
     assert [wanted for wanted, _ in refilling.answers] == in_order
     assert all([kline.symbol for kline in klines] == [wanted.symbol] for wanted, klines in refilling.answers)
     assert refilling.counted == {"answered": len(in_order)}
+
+
+def test_what_somebody_looks_at_moves_up(exchange: CannedRest) -> None:
+    """Symbols that come first from now on are asked for before others that have waited longer, but no sooner than what is urgent."""
+    first = frozenset[str]()
+    refilling = Refilling(exchange, first=lambda: first)
+    waiting = [
+        request("XRPUSDT", 9, urgent=True), request("SOLUSDT", 5), request("SOLUSDT", 6), request("ETHUSDT", 2), request("BTCUSDT", 1),
+    ]  # fmt: skip  # the urgent one, then the newest first
+    assert all(refilling.refiller.ask(wanted) for wanted in reversed(waiting))
+    first = frozenset({"SOLUSDT", "NOTHING"})
+    assert refilling.refiller.ask(request("SOLUSDT", 7))
+    with refilling.started():
+        eventually(lambda: len(refilling.answers) == 6, SOON_S, "all answered")
+    in_order = [(wanted.symbol, (wanted.from_ms - START_MS) // 1000) for wanted, _ in refilling.answers]
+    assert in_order == [("XRPUSDT", 9), ("SOLUSDT", 5), ("SOLUSDT", 6), ("SOLUSDT", 7), ("BTCUSDT", 1), ("ETHUSDT", 2)]
+
+
+def test_another_address_is_asked_from_now_on(exchange: CannedRest) -> None:
+    """Workers that wait ask where another configuration says, with the next request."""
+    refilling = Refilling(exchange)
+    with refilling.started() as refiller, canned_rest() as other:
+        assert refiller.ask(request(second=1))
+        eventually(lambda: len(refilling.answers) == 1, SOON_S, "answered")
+        refiller.reconfigure(Config(exchange=ExchangeConfig(rest_url=other.url), producer=ProducerConfig()))
+        assert refiller.ask(request(second=2))
+        eventually(lambda: len(refilling.answers) == 2, SOON_S, "answered there")
+        assert len(exchange.asked) == len(other.asked) == 1
 
 
 def test_a_request_waits_once(exchange: CannedRest) -> None:

@@ -55,6 +55,22 @@ def test_a_client_gets_the_history_then_what_is_new() -> None:
     assert (update["type"], numbers(update), update["cursor"]) == ("update", [2, 4], {"0": 5})
 
 
+def test_what_is_followed_is_counted() -> None:
+    """Symbols and how many follow each; a symbol's first follower and its last one's leave are changes, others are none."""
+    made = hub()
+    one, other = made.join(), made.join()
+    for client in (one, one, other):
+        made.handle(client, subscribe())
+    made.handle(other, subscribe("NOTHING*"))
+    assert made.followers() == {"BTCUSDT": 2, "NOTHING*": 1}
+    assert made.changes == 2
+    made.leave(one)
+    assert made.changes == 2
+    made.leave(other)
+    assert made.followers() == {}
+    assert made.changes == 4
+
+
 def test_a_cursor_is_answered_by_what_was_missed() -> None:
     """Resuming gives an update, not a snapshot, even if nothing was missed."""
     made = hub()
