@@ -17,6 +17,7 @@ from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.gap_ledger import read_ledger
 from klinestream.standin.seeded.market import SeededMarket
 from tests import truth
+from tests.candle_proof import prove_candles
 from tests.eventually import eventually
 from tests.topics import Topic, windows_by_identity, windows_by_revision
 from tests.whole_stack import TestStack
@@ -42,6 +43,7 @@ class Proved:
     repeated_klines: int
     repeated_windows: int
     republished_windows: int
+    candles: int
 
 
 def prove(stack: TestStack) -> Proved:
@@ -60,7 +62,9 @@ def prove(stack: TestStack) -> Proved:
     assert not mistakes, mistakes[:5]
     assert live == _replayed(held), "a replay of the topic gives other bits"
     identities = sum(map(len, windows_by_revision(windows.records).values()))
-    proved = Proved(len(held), len(live), missing, len(klines.records) - len(held), len(windows.records) - identities, len(again))
+    repeated = len(klines.records) - len(held), len(windows.records) - identities
+    candles = prove_candles(stack, _in_order(held))
+    proved = Proved(len(held), len(live), missing, *repeated, len(again), candles)
     klines.close()
     windows.close()
     return proved
@@ -164,7 +168,10 @@ def _from_trades(stack: TestStack, times: dict[str, list[int]]) -> truth.Seconds
     return truth.seconds_of(trades, until_ms=last_ms)
 
 
+def _in_order(held: Held) -> list[Kline]:
+    return [held[identity] for identity in sorted(held, key=lambda identity: identity[1])]
+
+
 def _replayed(held: Held) -> dict[tuple[str, int], bytes]:
-    in_order = [held[identity] for identity in sorted(held, key=lambda identity: identity[1])]
-    rows = WindowEngine(WindowSettings()).step(from_klines(in_order)).windows
+    rows = WindowEngine(WindowSettings()).step(from_klines(_in_order(held))).windows
     return {(window.symbol, window.end_ms): encode_event(window) for row in rows for window in row.events()}
