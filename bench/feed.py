@@ -68,7 +68,8 @@ def _config(broker: TestBroker, client: str) -> Config:
     standin, metrics = free_ports(2)
     stack = {"broker_port": broker.port, "standin_port": standin}
     config = up.effective(
-        load(None, stack=stack, producer={"metrics_port": metrics}, log={"level": "warning"}), up.Options(symbols=str(SYMBOLS))
+        load(None, stack=stack, producer={"metrics_port": metrics}, candles={"history": 0}, log={"level": "warning"}),
+        up.Options(symbols=str(SYMBOLS)),
     )
     kafka = config.kafka.model_copy(update={"client": client})
     return config.model_copy(update={"kafka": kafka})

@@ -1,18 +1,15 @@
 """The producer's process: what it starts, watches and ends."""
 
 import socket
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from typing import NoReturn
 
 import structlog
 
-from klinestream.market.errors import ConfigError
 from klinestream.market.topics import KLINES
 from klinestream.runtime.config import Config, read_again
 from klinestream.runtime.gap_ledger import read_ledger
@@ -20,14 +17,13 @@ from klinestream.runtime.kafka import Publisher, open_publisher, open_reader
 from klinestream.runtime.metrics import MetricsServer
 from klinestream.runtime.rest import Rest
 from klinestream.runtime.signals import ended_by_signals, told_of_hangups
-from klinestream.runtime.symbol_lists import configured
 from klinestream.runtime.watched import Watched, WatchedFollower
 from klinestream.runtime.weights import Weights
-from producer.clock import ClockCheck
 from producer.fleet import Fleet
 from producer.history import History
 from producer.metrics import Metrics
 from producer.outlet import Outlet
+from producer.parts import Clock, Parts, check_choice
 from producer.reconcile import Reconciler
 from producer.reload import Reloader
 from producer.tails import Tails
@@ -37,73 +33,15 @@ log = structlog.get_logger()
 
 CLIENT_ID = "klinestream-producer"
 COMPONENT = "producer"
-# Together below the five seconds in which a part ends.
-_JOIN_S = 1.0
+# With what else is waited for, below the five seconds in which a part ends.
 _FLUSH_S = 2.0
 _HISTORY_JOIN_S = 0.2  # what its requests give is not lost: it is asked for again
-_NAMED_MOST = 20
 
 
 def run(config: Config) -> None:
     """Produce until SIGTERM or SIGINT; SIGHUP reads the configuration again. Raises KlinestreamError if it can't start or go on."""
     with ended_by_signals(), told_of_hangups() as hangups:
         _produce(config, hangups)
-
-
-class _Clock:
-    """The comparison with the clock of the exchange that is configured now."""
-
-    def __init__(self, metrics: Metrics, weights: Weights) -> None:
-        self._metrics = metrics
-        self._weights = weights
-        self._running = ExitStack()
-
-    def start(self, config: Config) -> None:
-        """Compare from now on with this exchange's."""
-        self.stop()
-        stopped = threading.Event()
-        rest = self._running.enter_context(Rest(config.exchange, self._weights))
-        check = ClockCheck(rest, self._metrics, config.producer.clock_check_s, stopped)
-        check.start()
-        self._running.callback(check.join, _JOIN_S)
-        self._running.callback(stopped.set)
-
-    def stop(self) -> None:
-        """Compare no longer."""
-        self._running.close()
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """What runs, and may be given another configuration."""
-
-    outlet: Outlet
-    fleet: Fleet
-    wanted: Wanted
-    watched: Watched
-    clock: _Clock
-    reconciler: Reconciler | None
-    history: History | None
-
-    def check(self, config: Config) -> None:
-        """Raises ConfigError for what could follow nothing."""
-        configured(config.exchange)
-        if self.wanted.statuses:
-            _check_choice(config, self.wanted.statuses)
-
-    def reconfigure(self, config: Config) -> bool:
-        """Go on with another configuration; False if connections had to stay as they were."""
-        self.watched.count_always(config.producer.priority_symbols)
-        renewed = self.fleet.reconfigure(config)
-        if renewed:
-            self.outlet.reads_from(config.exchange.websocket_url)
-        self.wanted.reconfigure(config)
-        self.clock.start(config)
-        if self.reconciler is not None:
-            self.reconciler.reconfigure(config)
-        if self.history is not None:
-            self.history.reconfigure(config)
-        return renewed
 
 
 def _produce(config: Config, hangups: "SimpleQueue[bool]") -> NoReturn:
@@ -114,13 +52,13 @@ def _produce(config: Config, hangups: "SimpleQueue[bool]") -> NoReturn:
         metrics.rest_weight.set_function(weights.used)
         metrics.rest_closed.set_function(weights.closed_s)
         with Rest(config.exchange, weights) as rest:
-            _check_choice(config, rest.statuses())
+            check_choice(config, rest.statuses())
         partitions = _partitions(config)
         publisher = open_publisher(config.kafka, CLIENT_ID, metrics.acknowledged)
         stack.callback(publisher.close, _FLUSH_S)
         metrics.queued.set_function(publisher.queued)
 
-        clock = _Clock(metrics, weights)
+        clock = Clock(metrics, weights)
         clock.start(config)
         stack.callback(clock.stop)
         watched = _follow_watched(config, metrics, failures, stack)
@@ -146,7 +84,7 @@ def _produce(config: Config, hangups: "SimpleQueue[bool]") -> NoReturn:
             reconciler = Reconciler(config, fleet, outlet, metrics, weights=weights, failures=failures)
             stack.callback(reconciler.stop)
             reconciler.start()
-        parts = _Parts(outlet, fleet, wanted, watched, clock, reconciler, history)
+        parts = Parts(outlet, fleet, wanted, watched, clock, reconciler, history)
         again = partial(read_again, config)
         reloader = Reloader(config, hangups, again, parts.check, parts.reconfigure, metrics=metrics, failures=failures)
         stack.callback(reloader.stop)
@@ -176,16 +114,6 @@ def _follow_watched(config: Config, metrics: Metrics, failures: "SimpleQueue[Exc
     stack.callback(follower.stop)
     follower.start()
     return watched
-
-
-def _check_choice(config: Config, statuses: Mapping[str, str]) -> None:
-    """A start that could follow nothing at all is a mistake; what is unknown beside others may have been delisted."""
-    choice = configured(config.exchange).chosen(statuses)
-    if not choice.symbols and choice.unknown:
-        raise ConfigError(
-            "exchange.symbols: expected symbols that the exchange lists, upper case, patterns, or * alone; "
-            f"got {', '.join(choice.unknown[:_NAMED_MOST])}"
-        )
 
 
 def _change(config: Config, fleet: Fleet, metrics: Metrics, added: list[str], removed: list[str], _reasons: dict[str, str]) -> None:

@@ -31,6 +31,7 @@ class World:
         self.stored: dict[str, list[Span]] = {interval: [] for interval in CHOSEN}
         self.wrong: dict[str, list[Span]] = {interval: [] for interval in CHOSEN}
         """Candles with a kline that was corrected since they were stored."""
+        self.unsettled: list[Span] = []
         self.settled_ms = 0
         self.plan: Plan | None = None
         self.tail_ms: int | None = None
@@ -60,6 +61,7 @@ class World:
     def crash(self) -> None:
         """The producer is gone, with all it knew but what stands in topics; that a stored candle is to be fetched again doesn't."""
         self.plan = None
+        self.unsettled = []  # settling makes one request of many corrections; REST gave them, so its candles hold them
         self.wrong = {interval: without(self.wrong[interval], self.stored[interval]) for interval in CHOSEN}
 
     def feed(self, seconds: int, refilled: bool) -> None:
@@ -97,6 +99,7 @@ class World:
             return
         span = at_ms, at_ms + SECOND_MS
         self.repairs.append(span)
+        self.unsettled.append(span)
         self.plan.correct(SYMBOL, [span], self.now_ms)
         self.settled_ms = self.now_ms + CORRECTED_SETTLE_MS
         for interval in CHOSEN:
@@ -107,6 +110,8 @@ class World:
         if self.plan is None:
             return False
         self.plan.look(frozenset(), self.now_ms)
+        if self.now_ms >= self.settled_ms:
+            self.unsettled = []
         ask = self.plan.next(self.now_ms)
         if ask is None:
             return False
@@ -134,8 +139,9 @@ class World:
         needless = without(common(got, self.stored[ask.interval]), self.wrong[ask.interval])
         assert not needless, "what is stored and right is asked for no more"
         self.stored[ask.interval] = merged([*self.stored[ask.interval], *got])
-        if self.now_ms >= self.settled_ms:  # before, the answer may have been made from the klines as they were
-            self.wrong[ask.interval] = without(self.wrong[ask.interval], got)
+        # Before corrections settle, the answer may have been made from the klines as they were.
+        doubtful = merged(aligned(span, length_ms) for span in self.unsettled)
+        self.wrong[ask.interval] = without(self.wrong[ask.interval], without(got, doubtful))
 
     def serve(self) -> None:
         """All needs of now."""
