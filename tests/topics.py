@@ -47,8 +47,9 @@ class Topic:
     def __init__(self, bootstrap_servers: str, name: str) -> None:
         self._name = name
         self._reader: Reader = open_reader(kafka(bootstrap_servers), "test-reader")
-        self._next = dict.fromkeys(self._reader.partitions(name), 0)
-        self._reader.assign({(name, partition): 0 for partition in self._next})
+        # Not from 0: retention may have taken records with times long past.
+        self._next = {partition: first for partition, (first, _) in self._reader.bounds(name).items()}
+        self._reader.assign({(name, partition): first for partition, first in self._next.items()})
         self.records: list[Record] = []
 
     def read(self) -> list[Record]:
