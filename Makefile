@@ -8,6 +8,9 @@ COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes
 # What `make demo` adds to `klinestream up`, for example: make demo ARGS="--exchange binance"
 ARGS ?= --symbols 50
 
+# Tests wait more than they compute. A file's tests stay together: each process has a broker and a cluster of its own.
+IN_PARALLEL := --numprocesses 2 --dist loadfile
+
 .PHONY: help install demo test check bench soak chaos lock clean
 .DELETE_ON_ERROR:
 
@@ -21,7 +24,7 @@ demo: .venv/run ## Run the whole pipeline here, with a chart at http://localhost
 
 test: .venv/dev ## Run every test, on a real broker, a real Flink cluster and a real browser.
 	@scripts/browser.sh
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest $(or $(TESTS),$(IN_PARALLEL))
 
 check: .venv/dev ## Lint, types, import rules, and known vulnerabilities of what is locked.
 	$(BIN)/ruff check .
