@@ -1,4 +1,4 @@
-"""`python -m bench [WHAT…]`: throughput, engine, latency, producer, feed, fencing, footprint; all of them without an argument."""
+"""`python -m bench [WHAT…]`: engine, throughput, latency, producer, feed, fencing, footprint, candles; all of them without an argument."""
 
 import tempfile
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bench import engine, feed, fencing, footprint, latency, producer, throughput
+from bench import candles, engine, feed, fencing, footprint, latency, producer, throughput
 from bench.report import Report
 
 
@@ -22,6 +22,7 @@ class What(StrEnum):
     FEED = "feed"
     FENCING = "fencing"
     FOOTPRINT = "footprint"
+    CANDLES = "candles"
 
 
 MEASURES: dict[What, Callable[[Report, Path], None]] = {
@@ -32,6 +33,7 @@ MEASURES: dict[What, Callable[[Report, Path], None]] = {
     What.FEED: feed.measure,
     What.FENCING: fencing.measure,
     What.FOOTPRINT: footprint.measure,
+    What.CANDLES: candles.measure,
 }
 
 
