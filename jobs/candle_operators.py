@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from pyflink.common import Row, Types
-from pyflink.datastream.functions import KeyedProcessFunction, MapFunction, RuntimeContext
+from pyflink.datastream.functions import KeyedCoProcessFunction, MapFunction, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
 from jobs.operators import OBJECT, OffsetsCheck, Parsed, Rejected, dead_letter_lines, sorted_by_offset
@@ -77,8 +77,8 @@ class ParseHistory(MapFunction):  # type: ignore[misc]  # PyFlink ships no types
         return shard, parse_history(shard, self.partitions, lines, offsets)
 
 
-class Candles(KeyedProcessFunction):  # type: ignore[misc]  # PyFlink ships no types
-    """(shard, Parsed or ParsedHistory) → blocks of text for the sink.
+class Candles(KeyedCoProcessFunction):  # type: ignore[misc]  # PyFlink ships no types
+    """(shard, Parsed) and (shard, ParsedHistory) → blocks of text for the sink.
 
     State of a shard, by how often it changes: `offsets` and `minutes` with each batch of klines; `longer`, one entry of `chains`
     an interval, and one slot of `day` with each closed candle; `names` with a new symbol. The engine of a shard stays in memory
@@ -100,9 +100,15 @@ class Candles(KeyedProcessFunction):  # type: ignore[misc]  # PyFlink ships no t
         counted = ("klines", "repeats", "candles", "history", "studied", "joined", "signals", "dead_letters")
         self.counters = {name: group.counter(name) for name in counted}
 
-    def process_element(self, value: tuple[int, Parsed | ParsedHistory], _context: KeyedProcessFunction.Context) -> Iterator[Row]:
-        """Step the engine over one batch of one shard."""
-        shard, parsed = value
+    def process_element1(self, value: tuple[int, Parsed], _context: KeyedCoProcessFunction.Context) -> Iterator[Row]:
+        """Step the engine over one batch of klines of one shard."""
+        return self._process(*value)
+
+    def process_element2(self, value: tuple[int, ParsedHistory], _context: KeyedCoProcessFunction.Context) -> Iterator[Row]:
+        """Let the engine take one batch of history of one shard."""
+        return self._process(*value)
+
+    def _process(self, shard: int, parsed: Parsed | ParsedHistory) -> Iterator[Row]:
         now_ms = time.time_ns() // 1_000_000
         engine = self.engines.get(shard) or self._restored(shard)
         topic = KLINES.name if isinstance(parsed, Parsed) else CANDLE_HISTORY.name

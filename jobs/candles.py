@@ -40,20 +40,23 @@ def build(config: Config, partitions: int) -> None:
     """Build the job and submit it."""
     settings = config.candles
     flow = Dataflow(config, settings, NAME, GROUP)
-    klines = flow.batches(KLINES, settings.batch_ms, settings.start).map(Parse(partitions), PARSED).name("parse").uid("parse")
+    flow.keep_large_state()
+    klines = (
+        flow.batches(KLINES, settings.batch_ms, settings.start)
+        .map(Parse(partitions), PARSED)
+        .name("parse")
+        .uid("parse")
+        .key_by(lambda parsed: parsed[0], Types.INT())
+    )
     history = (
         flow.batches(CANDLE_HISTORY, HISTORY_BATCH_MS, "earliest")
         .map(ParseHistory(partitions), PARSED)
         .name("parse history")
         .uid("parse-history")
-    )
-    blocks = (
-        klines.union(history)
         .key_by(lambda parsed: parsed[0], Types.INT())
-        .process(Candles(candle_settings(config)), BLOCK)
-        .name("candles")
-        .uid("candles")
     )
+    # Connected, not as one stream: a union would take a Python process of its own before the keys.
+    blocks = klines.connect(history).process(Candles(candle_settings(config)), BLOCK).name("candles").uid("candles")
     flow.publish(blocks, OUTPUTS)
 
 

@@ -47,13 +47,18 @@ class Dataflow:
         environment.set_parallelism(settings.parallelism)
         environment.enable_checkpointing(settings.checkpoint_interval_ms, CheckpointingMode.EXACTLY_ONCE)
         self._tables: Any = StreamTableEnvironment.create(environment)
-        options = self._tables.get_config()
+        self._options = options = self._tables.get_config()
         options.set("pipeline.name", name)
         options.set("table.local-time-zone", "UTC")
         # A bundle holds a batch back until it is full or this old; the default of 1000 ms would be a second of latency.
         options.set("python.fn-execution.bundle.time", "1")
         # Without it each line of a block is handed on with a copy of the whole block: most of the job's time, and all of its garbage.
         options.set("pipeline.object-reuse", "true")
+
+    def keep_large_state(self) -> None:
+        """For a state of tens of megabytes, of which little changes: on disk, and a checkpoint saves what has changed since the last."""
+        self._options.set("state.backend.type", "rocksdb")
+        self._options.set("execution.checkpointing.incremental", "true")
 
     def batches(self, topic: Topic, batch_ms: int, start: str) -> Any:
         """A stream of (partition, lines, offsets, times): what a partition brought within some milliseconds."""

@@ -13,11 +13,19 @@ import numpy as np
 
 from klinestream.market.candles import BASE, BEGAN, CLOSE, HIGH, LOW, OPEN, price, volume
 from klinestream.market.decimals import UNIT, Floats, Ints, ratio
-from klinestream.market.intervals import MINUTE_MS
+from klinestream.market.intervals import HOUR_MS, MINUTE_MS
 
-DAY_MINUTES = 1440
+HOUR_MINUTES = 60
+DAY_HOURS = 24
+DAY_MINUTES = DAY_HOURS * HOUR_MINUTES
 MINUTE_ROWS = 7
 _TIME, _BASE, _BASE_REST, _OPEN, _CLOSE, _LOW, _HIGH = range(MINUTE_ROWS)
+_HOUR_ROWS = 10
+_HOUR, _COUNT = 0, 1  # then sums, whole units and remainders apart, of base volume, opens and closes
+_LEAST, _GREATEST = 8, 9
+_NEVER_LEAST = np.iinfo(np.int64).max
+_NO_MINUTE = np.array([0, 0, 0, 0, 0, _NEVER_LEAST, 0])
+_NOTHING = np.array([0] * _LEAST + [_NEVER_LEAST, 0])
 
 
 class MinuteStore(Protocol):
@@ -39,51 +47,94 @@ class KeptMinutes(dict[int, Ints]):
 
 
 class Day:
-    """The last 1,440 minutes of any number of symbols; what changes is written through to `store`."""
+    """The last 1,440 minutes of any number of symbols; what changes is written through to `store`.
+
+    hours    ··|····h-2····|····h-1····|····h····     sums of whole hours are kept, so that a value takes 24 of them
+    a day      ◄── minutes ─┤── sums ──┤─ minutes ►    and the minutes of the two hours at its ends
+    """
 
     def __init__(self, store: MinuteStore) -> None:
         """Goes on from what the store holds."""
         self._store = store
         self._minutes = np.zeros((MINUTE_ROWS, DAY_MINUTES, 0), np.int64)
-        for slot, minute in store.items():
-            self._grow(minute.shape[1])
+        self._hours = np.zeros((_HOUR_ROWS, DAY_HOURS, 0), np.int64)
+        held = list(store.items())
+        self.grow(max((minute.shape[1] for _, minute in held), default=0))
+        for slot, minute in held:
             self._minutes[:, slot, : minute.shape[1]] = minute
+        everyone = np.arange(self._minutes.shape[2])
+        for hour in np.unique(self._minutes[_TIME] // HOUR_MS).tolist():
+            self._sum_hour(hour, everyone)
 
-    def _grow(self, symbols: int) -> None:
+    def grow(self, symbols: int) -> None:
+        """Make room for so many symbols in all."""
         new = symbols - self._minutes.shape[2]
         if new > 0:
             self._minutes = np.concatenate([self._minutes, np.zeros((MINUTE_ROWS, DAY_MINUTES, new), np.int64)], axis=2)
+            self._hours = np.concatenate([self._hours, np.zeros((_HOUR_ROWS, DAY_HOURS, new), np.int64)], axis=2)
 
     def put(self, columns: Ints, table: Ints) -> None:
-        """Keep 1m candles of a table, one or several a symbol; an older minute never takes a newer one's place."""
-        self._grow(int(columns.max()) + 1)
+        """Keep 1m candles of a table, none twice; an older minute never takes a newer one's place."""
+        self.grow(int(columns.max()) + 1)
         slots = table[BEGAN] // MINUTE_MS % DAY_MINUTES
         newer = table[BEGAN] >= self._minutes[_TIME, slots, columns]
         columns, table, slots = columns[newer], table[:, newer], slots[newer]
         base = volume(table, BASE)
         self._minutes[:, slots, columns] = (table[BEGAN], *base, table[OPEN], table[CLOSE], table[LOW], table[HIGH])
+        hours = table[BEGAN] // HOUR_MS
+        for hour in np.unique(hours).tolist():
+            self._sum_hour(hour, np.unique(columns[hours == hour]))
         for slot in np.unique(slots).tolist():
             self._store.put(slot, self._minutes[:, slot].copy())
+
+    def _sum_hour(self, hour: int, columns: Ints) -> None:
+        """Sum up the minutes that are there of an hour, unless a later one has its place."""
+        place = hour % DAY_HOURS
+        columns = columns[self._hours[_HOUR, place, columns] <= hour]
+        self._hours[:, place, columns] = _summed(self._of_hour(np.full(len(columns), hour), columns), np.full(len(columns), hour))
+
+    def _of_hour(self, hours: Ints, columns: Ints) -> Ints:
+        """The minutes that are held where those of an hour have their place, (MINUTE_ROWS, 60, columns)."""
+        slots = (hours * HOUR_MINUTES + np.arange(HOUR_MINUTES)[:, None]) % DAY_MINUTES
+        return self._minutes[:, slots, columns]
 
     def over(self, columns: Ints, newest: Ints, since: Ints) -> Floats:
         """What the day before the end of the minutes `newest` gives, of runs that began at `since`: (7, columns).
 
         Rows: candles, volume, mean volume, mean open, mean close, low, high.
         """
-        mine = self._minutes[:, :, columns]
         first = np.maximum(since, newest - (DAY_MINUTES - 1) * MINUTE_MS)
-        there = (mine[_TIME] >= first) & (mine[_TIME] <= newest)
-        count = np.count_nonzero(there, axis=0)
-        held = np.where(there, mine, 0)
+        first_hour, last_hour = first // HOUR_MS, newest // HOUR_MS
+        between = self._hours[:, :, columns]
+        between = np.where((between[_HOUR] > first_hour) & (between[_HOUR] < last_hour), between, _NOTHING[:, None, None])
+        ends = []
+        for hour in (first_hour, last_hour):
+            minutes = self._of_hour(hour, columns)
+            there = (minutes[_TIME] >= first) & (minutes[_TIME] <= newest)
+            if hour is last_hour:
+                there &= last_hour > first_hour  # else these are the same minutes
+            ends.append(_summed(np.where(there, minutes, _NO_MINUTE[:, None, None]), hour))
+        parts = np.concatenate([between, np.stack(ends, axis=1)], axis=1)
+        count, base, base_rest, opens, opens_rest, closes, closes_rest = parts[_COUNT:_LEAST].sum(axis=1)
+        low, high = parts[_LEAST].min(axis=0), parts[_GREATEST].max(axis=0)
+        means = (ratio(base, base_rest, count), ratio(opens, opens_rest, count), ratio(closes, closes_rest, count))
+        extremes = ratio(*np.divmod(low, UNIT)), ratio(*np.divmod(high, UNIT))
+        return np.stack([count.astype(np.float64), ratio(base, base_rest), *means, *extremes])
 
-        def summed(row: int) -> tuple[Ints, Ints]:
-            return (held[row] // UNIT).sum(axis=0), (held[row] % UNIT).sum(axis=0)
 
-        base = held[_BASE].sum(axis=0), held[_BASE_REST].sum(axis=0)
-        low = np.where(there, mine[_LOW], np.iinfo(np.int64).max).min(axis=0)
-        means = (ratio(*base, count), ratio(*summed(_OPEN), count), ratio(*summed(_CLOSE), count))
-        extremes = ratio(*np.divmod(low, UNIT)), ratio(*np.divmod(held[_HIGH].max(axis=0), UNIT))
-        return np.stack([count.astype(np.float64), ratio(*base), *means, *extremes])
+def _summed(minutes: Ints, hours: Ints) -> Ints:
+    """Those of some minutes, (MINUTE_ROWS, …, columns), that lie in an hour, as a column of `_hours` each."""
+    held = np.where(minutes[_TIME] // HOUR_MS == hours, minutes, _NO_MINUTE[:, None, None])
+    sums = (
+        held[_TIME] > 0,
+        held[_BASE],
+        held[_BASE_REST],
+        held[_OPEN] // UNIT,
+        held[_OPEN] % UNIT,
+        held[_CLOSE] // UNIT,
+        held[_CLOSE] % UNIT,
+    )
+    return np.stack([hours, *(row.sum(axis=0) for row in sums), held[_LOW].min(axis=0), held[_HIGH].max(axis=0)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,11 @@ class AggregateRows:
     day: Floats
     totals: Floats
 
+    def take(self, rows: Ints) -> "AggregateRows":
+        """Some of the rows, in the order of `rows`."""
+        symbols = [self.symbols[row] for row in rows.tolist()]
+        return AggregateRows(symbols, self.open_times[rows], self.since[rows], self.day[:, rows], self.totals[:, rows])
+
 
 @dataclass(slots=True)
 class CandleStep:
@@ -146,15 +151,18 @@ class CandleEngine:
         taken = [entry for entry in step.history if entry.reason is not HistoryReason.CORRECTION]
         columns = self._columns(tuple(entry.symbol for entry in taken), step).tolist()
         for wave in _waves(zip(taken, columns, strict=True)):
-            for entry, column in wave:
-                step.chains_changed.add(entry.interval)
-                if INTERVALS[entry.interval] == MINUTE_MS:
-                    self._day.put(np.full(entry.table.shape[1], column), entry.table)
+            step.chains_changed.update(entry.interval for entry, _ in wave)
+            self._keep_minutes([(entry.table, column) for entry, column in wave if INTERVALS[entry.interval] == MINUTE_MS])
             touched = [(self.chains[entry.interval], column) for entry, column in wave]
             first = [chain.history(column, entry.table, entry.reason) for (chain, column), (entry, _) in zip(touched, wave, strict=True)]
             self._carry(first, step)
             self._advance(touched, step)
         return step
+
+    def _keep_minutes(self, tables: Sequence[tuple[Ints, int]]) -> None:
+        if tables:
+            columns = np.concatenate([np.full(table.shape[1], column) for table, column in tables])
+            self._day.put(columns, np.concatenate([table for table, _ in tables], axis=1))
 
     def _columns(self, symbols: tuple[str, ...], step: CandleStep) -> Ints:
         known = self.names.columns
@@ -164,6 +172,7 @@ class CandleEngine:
                 self._symbols.append(symbol)
                 step.names_changed = True
         self.builder.grow(len(known))
+        self._day.grow(len(known))
         for chain in self.chains.values():
             chain.grow(len(known))
         return np.fromiter((known[symbol] for symbol in symbols), np.int64, len(symbols))
@@ -202,14 +211,14 @@ class CandleEngine:
         tables = np.zeros((HEIGHT, lengths[0], len(work)), np.int64)
         for place, one in enumerate(work):
             tables[:, : lengths[place], place] = one.table
-        state = np.concatenate([one.runs.values[:, [one.column]] for one in work], axis=1)
-        columns, since = np.array([one.column for one in work]), np.array([one.runs.since[one.column] for one in work])
+        state = np.stack([one.run.values for one in work], axis=1)
+        columns, since = np.array([one.column for one in work]), np.array([one.run.since for one in work])
         for moment in range(lengths[0]):
             there = np.arange(np.count_nonzero(lengths > moment))
             intervals = [one.chain.interval for one in work[: len(there)]]
             self._study_moment(_Moment(intervals, columns[there], tables[:, moment, : len(there)], since[there]), state, there, step)
         for place, one in enumerate(work):
-            one.runs.values[:, one.column], one.runs.last[one.column] = state[:, place], one.table[BEGAN, -1]
+            one.carried(state[:, place].copy())
 
     def _study_moment(self, moment: _Moment, state: Floats, places: Ints, step: CandleStep) -> None:
         """`places` are where in `state` the runs' states stand."""

@@ -1,5 +1,6 @@
 """The exchange's own candles, from records of `crypto_candle_history` to tables."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from klinestream.market import candles, decimals
 from klinestream.market.codec import decode_event, is_symbol
 from klinestream.market.decimals import Ints
 from klinestream.market.errors import RecordError
-from klinestream.market.events import CandleHistory, HistoryReason
+from klinestream.market.events import Candle, CandleHistory, HistoryReason
 from klinestream.market.intervals import INTERVALS
 
 _WIDTH = 11
@@ -62,6 +63,19 @@ def table_of(rows: Any, length_ms: int) -> Ints:
     quiet = table[candles.TRADES] == 0
     table[candles.FIRST_ID] = table[candles.LAST_ID] = np.where(quiet, candles.NO_ID, candles.UNKNOWN_ID)
     _check(table, closed, length_ms)
+    return table
+
+
+def table_of_candles(whole: Sequence[Candle]) -> Ints:
+    """Whole candles of `crypto_candles` as a table; trade ids, which no indicator looks at, stand as unknown."""
+    table = np.zeros((candles.HEIGHT, len(whole)), np.int64)
+    for place, one in enumerate(whole):
+        table[candles.BEGAN, place], table[candles.TRADES, place] = one.open_time_ms, one.trades
+        table[candles.OPEN : candles.CLOSE + 1, place] = one.open, one.high, one.low, one.close
+        volumes = (one.base_volume, one.quote_volume, one.taker_base_volume, one.taker_quote_volume)
+        for (unit, rest), each in zip(candles.VOLUMES, volumes, strict=True):
+            table[unit, place], table[rest, place] = divmod(each, decimals.UNIT)
+    table[candles.FIRST_ID] = table[candles.LAST_ID] = np.where(table[candles.TRADES] == 0, candles.NO_ID, candles.UNKNOWN_ID)
     return table
 
 

@@ -57,11 +57,13 @@ def provisional_lines(symbols: Sequence[str], intervals: Sequence[str], rows: Pr
     return lines
 
 
-def indicator_lines(rows: StudyRows) -> list[str]:
-    """Lines of `crypto_indicators`."""
+def indicator_lines(rows: StudyRows, revisions: Sequence[int] | None = None) -> list[str]:
+    """Lines of `crypto_indicators`; `revisions` one a row, where a repair gives them."""
     columns = (rows.open_times.tolist(), rows.close.tolist(), rows.since.tolist(), rows.values.T.tolist(), (~rows.ready).T.tolist())
     lines = []
-    for symbol, interval, opened, close, since, values, unready in zip(rows.symbols, rows.intervals, *columns, strict=True):
+    for symbol, interval, revision, opened, close, since, values, unready in zip(
+        rows.symbols, rows.intervals, _each(revisions, len(rows)), *columns, strict=True
+    ):
         closed = opened + INTERVALS[interval] - 1
         record = {
             "s": symbol,
@@ -72,15 +74,20 @@ def indicator_lines(rows: StudyRows) -> list[str]:
             "values": dict(zip(rows.names, values, strict=True)),  # orjson writes nan as null
             "unready": [name for name, is_unready in zip(rows.names, unready, strict=True) if is_unready],
             "since": since,
-            "revision": 0,
+            "revision": revision,
         }
         lines.append(record_line(symbol, closed, orjson.dumps(record)))
     return lines
 
 
-def signals_of(rows: StudyRows) -> list[Signal]:
-    """The signals that fired."""
+def _each(revisions: Sequence[int] | None, count: int) -> list[int]:
+    return [0] * count if revisions is None else list(revisions)
+
+
+def signals_of(rows: StudyRows, revisions: Sequence[int] | None = None) -> list[Signal]:
+    """The signals that fired; `revisions` one a row, where a repair gives them."""
     found = []
+    each = _each(revisions, len(rows))
     for fired in rows.fired:
         symbol, interval, opened = rows.symbols[fired.row], rows.intervals[fired.row], int(rows.open_times[fired.row])
         found.append(
@@ -98,21 +105,22 @@ def signals_of(rows: StudyRows) -> list[Signal]:
                 limit=fired.limit,
                 reason=reason(fired),
                 since_ms=int(rows.since[fired.row]),
+                revision=each[fired.row],
             )
         )
     return found
 
 
-def aggregate_lines(rows: AggregateRows) -> list[str]:
-    """Lines of `crypto_aggregates`."""
+def aggregate_lines(rows: AggregateRows, revisions: Sequence[int] | None = None) -> list[str]:
+    """Lines of `crypto_aggregates`; `revisions` one a row, where a repair gives them."""
     lines = []
     minute_ms = INTERVALS["1m"]
     columns = (rows.open_times.tolist(), rows.since.tolist(), rows.day.T.tolist(), rows.totals.T.tolist())
-    for symbol, opened, since, day, totals in zip(rows.symbols, *columns, strict=True):
+    for symbol, revision, opened, since, day, totals in zip(rows.symbols, _each(revisions, len(rows.symbols)), *columns, strict=True):
         record: dict[str, object] = {"s": symbol, "t": opened, "T": opened + minute_ms - 1, "day_candles": int(day[0])}
         record |= {f"day_{name}": value for name, value in zip(_AGGREGATE_NAMES, day[1:], strict=True)}
         record |= {"candles": int(totals[0])} | dict(zip(_AGGREGATE_NAMES, totals[1:], strict=True))
-        record |= {"since": since, "revision": 0}
+        record |= {"since": since, "revision": revision}
         lines.append(record_line(symbol, opened + minute_ms - 1, orjson.dumps(record)))
     return lines
 

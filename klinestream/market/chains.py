@@ -28,12 +28,24 @@ ENOUGH = 150
 
 
 @dataclass(slots=True)
+class Run:
+    """Whole candles in a row, of one symbol."""
+
+    since: int
+    """Open time of its first candle."""
+    last: int
+    """Open time of its newest candle."""
+    values: Floats
+    """State of the study, (rows,)."""
+
+
+@dataclass(slots=True)
 class Runs:
-    """One run a symbol. `since` and `last` are open times of its first and newest candle, 0 where there is none."""
+    """A run each of many symbols, side by side; `last` is 0 where there is none."""
 
     since: Ints
     last: Ints
-    values: Floats  # state of the study, (rows, symbols)
+    values: Floats  # (rows, symbols)
 
     @classmethod
     def none(cls, study: Study, symbols: int = 0) -> "Runs":
@@ -46,20 +58,13 @@ class Runs:
         self.since, self.last = np.append(self.since, more.since), np.append(self.last, more.last)
         self.values = np.concatenate([self.values, more.values], axis=1)
 
-    def begin(self, study: Study, column: int, since: int) -> None:
-        """Begin a run at its first candle, which is still to come."""
-        self.since[column], self.last[column] = since, 0
-        self.values[:, column] = study.init(1)[:, 0]
+    def take(self, column: int) -> Run:
+        """One of them."""
+        return Run(int(self.since[column]), int(self.last[column]), self.values[:, column].copy())
 
-    def take(self, column: int, other: "Runs") -> None:
-        """Go on with another run; that one ends."""
-        self.since[column], self.last[column] = other.since[column], other.last[column]
-        self.values[:, column] = other.values[:, column]
-        other.forget(column)
-
-    def forget(self, column: int) -> None:
-        """End a run."""
-        self.since[column], self.last[column] = 0, 0
+    def put(self, column: int, run: Run) -> None:
+        """Let it take its place among them."""
+        self.since[column], self.last[column], self.values[:, column] = run.since, run.last, run.values
 
 
 @dataclass(slots=True)
@@ -67,7 +72,8 @@ class ChainState:
     """Saved whenever a candle of the interval has closed."""
 
     live: Runs
-    parked: Runs
+    parked: dict[int, Run] = field(default_factory=dict)
+    """Column → the run before a hole, or before the first candle."""
     alone: set[int] = field(default_factory=set)
     """Columns whose live run waits for the parked one."""
     waiting: dict[int, dict[int, Ints]] = field(default_factory=dict)
@@ -76,12 +82,18 @@ class ChainState:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Candles that carry one run on: a table, in order of time."""
+    """Candles that carry a run on: a table, in order of time."""
 
     chain: "Chain"
-    runs: Runs
     column: int
+    run: Run
     table: Ints
+
+    def carried(self, values: Floats) -> None:
+        """The run has taken them in."""
+        self.run.last, self.run.values = int(self.table[BEGAN, -1]), values
+        if self.column not in self.chain.state.parked:
+            self.chain.state.live.put(self.column, self.run)
 
 
 class Chain:
@@ -91,7 +103,7 @@ class Chain:
         """`history`: how many of the exchange's candles there will be before a symbol's first; 0 for none."""
         self.interval = interval
         self.length_ms = INTERVALS[interval]
-        self.state = state or ChainState(Runs.none(study), Runs.none(study))
+        self.state = state or ChainState(Runs.none(study))
         self._study = study
         self._history = history
         self._enough = min(history, ENOUGH)
@@ -100,7 +112,6 @@ class Chain:
         """Make room for so many symbols in all."""
         if symbols > len(self.state.live.since):
             self.state.live.grow(self._study, symbols)
-            self.state.parked.grow(self._study, symbols)
 
     def live(self, columns: Ints, table: Ints) -> Ints:
         """Candles that were built, one a column, are about to carry the live runs on. Returns which of them do.
@@ -121,15 +132,24 @@ class Chain:
     def _restart(self, column: int, opened: int) -> None:
         """A candle that doesn't continue the live run: the parked run may go on with it, else it begins one."""
         live, parked, alone = self.state.live, self.state.parked, self.state.alone
-        if 0 < parked.since[column] <= opened <= parked.last[column] + self.length_ms:
-            live.take(column, parked)
-            alone.discard(column)
+        before = parked.get(column)
+        if before is not None and before.since <= opened <= before.last + self.length_ms:
+            self._join(column)
             return
         if live.last[column] and column not in alone:
-            parked.take(column, live)
-        live.begin(self._study, column, opened)
+            parked[column] = live.take(column)
+        live.put(column, self._begun(opened))
         if self._history:
             alone.add(column)
+
+    def _begun(self, since: int) -> Run:
+        """A run whose first candle is still to come."""
+        return Run(since, 0, self._study.init(1)[:, 0])
+
+    def _join(self, column: int) -> None:
+        """The parked run becomes the live one."""
+        self.state.live.put(column, self.state.parked.pop(column))
+        self.state.alone.discard(column)
 
     def _wait(self, column: int, table: Ints) -> None:
         waiting = self.state.waiting.setdefault(column, {})
@@ -138,49 +158,49 @@ class Chain:
             return
         if column in self.state.alone:
             self.state.alone.remove(column)
-            self.state.parked.forget(column)
+            self.state.parked.pop(column, None)
             del self.state.waiting[column]
         else:
             for opened in sorted(waiting)[WAITING_MOST:]:
                 del waiting[opened]
 
-    def _run(self, column: int) -> Runs:
-        """The run that the exchange's candles carry on."""
-        joined = self.state.live.last[column] and column not in self.state.alone
-        return self.state.live if joined else self.state.parked
+    def _run(self, column: int) -> Run | None:
+        """The run that the exchange's candles carry on, if there is one."""
+        live = self.state.live
+        joined = live.last[column] and column not in self.state.alone
+        return live.take(column) if joined else self.state.parked.get(column)
 
     def history(self, column: int, table: Ints, reason: HistoryReason) -> Stretch | None:
         """The exchange's own candles: those that carry a run on at once, or None where they are known or have to wait."""
-        runs = self._run(column)
-        first, last, reached = int(table[BEGAN, 0]), int(table[BEGAN, -1]), int(runs.last[column])
-        if last <= reached:
+        run = self._run(column)
+        first, last = int(table[BEGAN, 0]), int(table[BEGAN, -1])
+        if run is not None and last <= run.last:
             return None
-        if reached and first <= reached + self.length_ms:
-            return Stretch(self, runs, column, table[:, table[BEGAN] > reached])
-        if runs is self.state.parked and reason is HistoryReason.START:
-            runs.begin(self._study, column, first)
-            return Stretch(self, runs, column, table)
+        if run is not None and first <= run.last + self.length_ms:
+            return Stretch(self, column, run, table[:, table[BEGAN] > run.last])
+        if reason is HistoryReason.START and run is self.state.parked.get(column):
+            self.state.parked[column] = run = self._begun(first)
+            return Stretch(self, column, run, table)
         self._wait(column, table)
         return None
 
     def advance(self, column: int) -> Stretch | None:
         """What waits and can carry a run on now; to be asked again after it has. Joins the runs when they meet."""
         live, parked, alone = self.state.live, self.state.parked, self.state.alone
-        runs = self._run(column)
-        stretch = self._take_waiting(column, runs, int(runs.last[column]) + self.length_ms) if runs.last[column] else None
+        run = self._run(column)
+        stretch = self._take_waiting(column, run, run.last + self.length_ms) if run is not None else None
         if stretch is not None or column not in alone:
             return stretch
-        if parked.last[column] >= live.last[column]:
-            live.take(column, parked)
-            alone.remove(column)
-            return self._take_waiting(column, live, int(live.last[column]) + self.length_ms)
+        if run is not None and run.last >= live.last[column]:
+            self._join(column)
+            return self._take_waiting(column, run, run.last + self.length_ms)
         first = self._long_enough(column)
         if first is None:
             return None
-        parked.begin(self._study, column, first)
-        return self._take_waiting(column, parked, first)
+        parked[column] = self._begun(first)
+        return self._take_waiting(column, parked[column], first)
 
-    def _take_waiting(self, column: int, runs: Runs, first: int) -> Stretch | None:
+    def _take_waiting(self, column: int, run: Run, first: int) -> Stretch | None:
         """The candles in a row from `first` on."""
         waiting = self.state.waiting.get(column)
         if waiting is None:
@@ -193,7 +213,7 @@ class Chain:
             del waiting[known]
         if not waiting:
             del self.state.waiting[column]
-        return Stretch(self, runs, column, np.stack(found, axis=1)) if found else None
+        return Stretch(self, column, run, np.stack(found, axis=1)) if found else None
 
     def _long_enough(self, column: int) -> int | None:
         """Where those candles in a row begin that lead to the live run, if they are enough to go on without the parked one."""

@@ -166,8 +166,8 @@ class CandlesConfig(Section):
     """How old the newest stored candle of the exchange may grow, beyond its own length, before those since are fetched too."""
     provisional: bool = True
     """Publish the candles in progress after each kline."""
-    batch_ms: Annotated[int, Field(ge=1, le=1000)] = 20
-    """How long lines are gathered before Python sees them."""
+    batch_ms: Annotated[int, Field(ge=1, le=1000)] = 100
+    """How long lines are gathered before Python sees them; longer than for windows, which are to be first."""
     parallelism: Annotated[int, Field(ge=1, le=128)] = 1
     """Parallelism of the job; more than the topic's partitions gains nothing."""
     delivery: Literal["at-least-once", "exactly-once"] = "at-least-once"
@@ -281,6 +281,10 @@ class ServerConfig(Section):
     """Symbols that one client may follow at once."""
     messages_per_s: Annotated[float, Field(gt=0, le=10_000)] = 20.0
     """Messages that one client may send a second, with bursts of twice as many."""
+    history_candles: Annotated[int, Field(ge=1, le=5000)] = 500
+    """Closed candles held of each symbol and interval for REST, with their indicators; some 300 bytes each."""
+    requests_per_s: Annotated[float, Field(gt=0, le=100_000)] = 50.0
+    """REST requests that one address may make a second, with bursts of twice as many."""
 
 
 class RepairConfig(Section):
