@@ -16,14 +16,21 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import Scope
 
+from klinestream.market.ledger import Ledger
 from klinestream.runtime.config import ServerConfig
 from klinestream.runtime.kafka import Reader
 from klinestream.runtime.watched import WatchedWriter
+from server import exchange_rest, rest
+from server.candle_feed import CandleFeed
+from server.candle_store import CandleStore
 from server.clients import Hub, serve
 from server.feed import Feed
 from server.health import reasons_not_ready
 from server.history import History
 from server.metrics import Metrics
+from server.rest_errors import add_handlers
+from server.rest_limits import Encodings, RestGate
+from server.rest_sources import Gaps, Sources
 from server.security import SecurityHeaders, origin_allowed
 
 HEARTBEAT_S = 2.0
@@ -51,20 +58,25 @@ def create_app(
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     *,
     writer: WatchedWriter | None = None,
+    read_gaps: Callable[[], Ledger] = Ledger,
 ) -> FastAPI:
-    """A server that reads by `open_reader`, in a thread of its own from the application's start to its end.
+    """A server that reads by `open_reader`, in threads of its own from the application's start to its end.
 
-    `writer` is told what clients look at; it starts and ends with the application.
+    `writer` is told what clients look at; it starts and ends with the application. `read_gaps` is called in a thread, when
+    somebody asks for gaps.
     """
     metrics = Metrics()
     span_ms = config.history_s * 1000
     history = History(span_ms, windows_most=config.history_s * WINDOWS_A_SECOND_MOST, symbols_most=SYMBOLS_MOST)
     hub = Hub(config, history, metrics, now_ms)
     feed = Feed(open_reader, hub, metrics, now_ms, span_ms=span_ms)
+    store = CandleStore(config.history_candles)
+    candle_feed = CandleFeed(open_reader, store, metrics, now_ms)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         feed.start(asyncio.get_running_loop())
+        candle_feed.start(after=lambda: feed.state.caught_up)
         tasks = [asyncio.create_task(_beat(hub))]
         if writer is not None:
             writer.start()
@@ -72,14 +84,19 @@ def create_app(
         yield
         for task in tasks:
             task.cancel()
-        stops = [feed.stop] if writer is None else [feed.stop, writer.stop]
+        stops = [feed.stop, candle_feed.stop] if writer is None else [feed.stop, candle_feed.stop, writer.stop]
         await asyncio.gather(*(asyncio.to_thread(stop, FEED_STOP_S) for stop in stops))
 
     # Without pages of documentation: they load scripts from elsewhere.
-    app = FastAPI(title="klinestream", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="klinestream", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    app.add_middleware(RestGate, metrics=metrics, per_s=config.requests_per_s)
     app.add_middleware(SecurityHeaders)
+    add_handlers(app)
     _add_page(app)
     _add_status(app, config, hub, feed, now_ms)
+    sources = Sources(hub, feed, store, candle_feed, Gaps(read_gaps), now_ms, Encodings())
+    app.include_router(rest.routes(sources))
+    app.include_router(exchange_rest.routes(sources, config.requests_per_s))
 
     @app.websocket("/ws")
     async def stream(websocket: WebSocket) -> None:
@@ -97,15 +114,15 @@ def create_app(
 def _add_page(app: FastAPI) -> None:
     static = _static_folder()
 
-    @app.get("/")
+    @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
         return RedirectResponse("/chart")
 
-    @app.get("/chart")
+    @app.get("/chart", include_in_schema=False)
     async def chart() -> FileResponse:
         return FileResponse(static / "chart.html", headers={"cache-control": "no-cache"})
 
-    @app.get("/vendor/plotly.min.js")
+    @app.get("/vendor/plotly.min.js", include_in_schema=False)
     def plotly_js(request: Request) -> Response:
         """The library from the installed package, with the package's version as its tag."""
         tag = f'"plotly-{plotly.__version__}"'
@@ -123,12 +140,12 @@ def _add_page(app: FastAPI) -> None:
 def _add_status(app: FastAPI, config: ServerConfig, hub: Hub, feed: Feed, now_ms: Callable[[], int]) -> None:
     history, metrics = hub.history, hub.metrics
 
-    @app.get("/healthz")
+    @app.get("/healthz", include_in_schema=False)
     async def healthz() -> Response:
         """The process answers: nothing more."""
         return _json({"alive": True})
 
-    @app.get("/readyz")
+    @app.get("/readyz", include_in_schema=False)
     async def readyz() -> Response:
         """503 with the reasons if a client would get stale data."""
         newest = history.newest_end_ms
@@ -136,11 +153,11 @@ def _add_status(app: FastAPI, config: ServerConfig, hub: Hub, feed: Feed, now_ms
         age_s = None if newest is None else (now_ms() - newest) / 1000
         return _json({"ready": not reasons, "reasons": reasons, "data_age_s": age_s}, 503 if reasons else 200)
 
-    @app.get("/api/symbols")
+    @app.get("/api/symbols", include_in_schema=False)
     async def symbols() -> Response:
         return _json({"symbols": history.symbols()})
 
-    @app.get("/metrics")
+    @app.get("/metrics", include_in_schema=False)
     async def prometheus() -> Response:
         if history.newest_end_ms is not None:
             metrics.data_age_seconds.set((now_ms() - history.newest_end_ms) / 1000)

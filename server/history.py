@@ -133,6 +133,20 @@ class History:
         self._trim(series)
         return Slice(tuple(series.values), {series.partition: series.next_offset})
 
+    def between(self, symbol: str, from_ms: int | None, to_ms: int | None) -> Sequence[bytes] | None:
+        """The windows held of a symbol that end in [from, to), in order; None if it is not known."""
+        series = self._series.get(symbol)
+        if series is None:
+            return None
+        self._trim(series)
+        first = 0 if from_ms is None else bisect_left(series.ends, from_ms)
+        return series.values[first : None if to_ms is None else bisect_left(series.ends, to_ms)]
+
+    def newest(self) -> dict[str, bytes]:
+        """Symbol → its newest window; symbols without one in the span are left out."""
+        horizon = self._horizon_ms()
+        return {symbol: series.values[-1] for symbol, series in self._series.items() if series.ends and series.ends[-1] > horizon}
+
     def since(self, symbol: str, cursor: Cursor) -> Slice | None:
         """The windows that a holder of this cursor has missed; None if the history can't tell, and a snapshot is due.
 

@@ -42,3 +42,17 @@ class Metrics:
         self.symbols = Gauge(name("symbols"), "Symbols with a window in the history", registry=self.registry)
         self.lag = Gauge(name("lag_records"), "Records in the topic that were not read yet", ["partition"], registry=self.registry)
         self.reconnects = Counter(name("broker_reconnects"), "Times the reader was opened anew", registry=self.registry)
+        self.store_records = Counter(name("store_records"), "Candles, indicators and signals read", ["topic"], registry=self.registry)
+        self.store_rejected = Counter(
+            name("store_rejected"),
+            "Records the store has no use or no room for",
+            ["topic"],
+            registry=self.registry,
+        )
+        self.store_lag = Gauge(
+            name("store_lag_records"), "Records that the store has not read yet", ["topic", "partition"], registry=self.registry
+        )
+        self.requests = Counter(name("http_requests"), "REST requests", ["route", "status"], registry=self.registry)
+        self.request_seconds = Histogram(
+            name("http_request_seconds"), "Time to answer a REST request", ["route"], registry=self.registry, buckets=_LATENCY_BUCKETS
+        )

@@ -8,6 +8,7 @@ import uvicorn
 
 from klinestream.market.errors import StackError
 from klinestream.runtime.config import Config
+from klinestream.runtime.gap_ledger import read_ledger
 from klinestream.runtime.kafka import open_reader
 from klinestream.runtime.watched import WatchedWriter
 from server.app import create_app
@@ -24,7 +25,12 @@ def run(config: Config) -> None:
     listener = _listen(config.server.host, config.server.port)
     name = config.server.name or f"{socket.gethostname()}:{config.server.port}"
     writer = WatchedWriter(config.kafka, name)
-    app = create_app(config.server, lambda: open_reader(config.kafka, "klinestream-server"), writer=writer)
+    app = create_app(
+        config.server,
+        lambda: open_reader(config.kafka, "klinestream-server"),
+        writer=writer,
+        read_gaps=lambda: read_ledger(config.kafka),
+    )
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -55,6 +61,9 @@ def _listen(host: str, port: int) -> socket.socket:
         raise StackError(
             f"expected to listen on {host}:{port}, but it can't be had ({error.strerror}): stop what uses it, or set server.port"
         ) from None
+    # Accepted sockets inherit it. asyncio sets it only where the socket's number of the protocol says TCP, which one of
+    # `create_server` doesn't: each second message would wait up to 40 ms for the peer's acknowledgement of the first.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         # Accepted sockets inherit it: a peer that is gone, or takes nothing, is dropped by the kernel.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PEER_SILENT_MOST_MS)

@@ -117,7 +117,8 @@ class Day:
         parts = np.concatenate([between, np.stack(ends, axis=1)], axis=1)
         count, base, base_rest, opens, opens_rest, closes, closes_rest = parts[_COUNT:_LEAST].sum(axis=1)
         low, high = parts[_LEAST].min(axis=0), parts[_GREATEST].max(axis=0)
-        means = (ratio(base, base_rest, count), ratio(opens, opens_rest, count), ratio(closes, closes_rest, count))
+        divisor = np.maximum(count, 1)  # of minutes that are no longer held the caller makes nothing
+        means = (ratio(base, base_rest, divisor), ratio(opens, opens_rest, divisor), ratio(closes, closes_rest, divisor))
         extremes = ratio(*np.divmod(low, UNIT)), ratio(*np.divmod(high, UNIT))
         return np.stack([count.astype(np.float64), ratio(base, base_rest), *means, *extremes])
 

@@ -46,7 +46,7 @@ def provisional_lines(symbols: Sequence[str], intervals: Sequence[str], rows: Pr
     """Lines of `crypto_candles_provisional`."""
     by_interval = []
     for table in rows.tables:
-        volumes = (ratio(*volume(table, candles.BASE)), ratio(*volume(table, candles.QUOTE)))
+        volumes = [ratio(*volume(table, whole)) for whole, _ in VOLUMES]
         columns = (*(price(table, row) for row in _PRICES), *volumes, table[candles.TRADES], table[candles.COUNT])
         by_interval.append(zip(*(column.tolist() for column in columns), strict=True))
     lines = []

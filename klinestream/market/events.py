@@ -287,7 +287,8 @@ class ProvisionalCandles:
     candles: dict[str, tuple[float, ...]] = wire(
         "candles",
         Kind.ROWS,
-        "by interval: open, high, low, close, base volume, quote volume, trades, klines so far; closed with the kline where T ends it",
+        "by interval: open, high, low, close, base volume, quote volume, those of takers who bought, trades, klines so far; "
+        "closed with the kline where T ends it",
     )
 
 

@@ -5,6 +5,8 @@
 
 Seconds of different clusters never come into one recomputation, since each one reaches a warm-up back and a warm-up on.
 A cluster tells where its klines stand in the topic, so nothing of them has to be kept.
+
+Candles use it too, an index an interval: with half its length as the warm-up, candles side by side make a cluster.
 """
 
 import heapq
@@ -63,6 +65,12 @@ class RepairIndex:
     def clusters(self) -> list[Cluster]:
         """All of them, by time and symbol."""
         return sorted((one for mine in self._clusters.values() for one in mine), key=lambda one: (one.first_ms, one.symbol))
+
+    def within(self, symbol: str, first_ms: int, last_ms: int) -> list[Cluster]:
+        """A symbol's clusters that reach into a span."""
+        mine = self._clusters.get(symbol, [])
+        begin = bisect_left(mine, first_ms, key=lambda one: one.last_ms)
+        return [one for one in mine[begin:] if one.first_ms <= last_ms]
 
     def newest_ms(self, symbol: str) -> int | None:
         """Open time of a symbol's newest second."""

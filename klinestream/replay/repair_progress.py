@@ -17,7 +17,6 @@ from klinestream.replay.repair_index import Cluster, RepairIndex
 
 _FINISHED_MOST = 1000  # a symbol; what is forgotten is repaired again, which changes nothing
 _AGAIN_LEAST_S = 1.0
-_AGAIN_MOST_S = 600.0
 _TOLD = re.compile(r"(\S+) (\d+)-(\d+) up to offset (\d+): .*")
 
 
@@ -33,6 +32,8 @@ class Waiting:
 
 class Progress:
     """What is due; clusters as the index has them now."""
+
+    again_most_s = 600.0
 
     def __init__(self, index: RepairIndex, warm_up: int, settle_s: float) -> None:
         """`settle_s`: a symbol without a further repair for this long is due."""
@@ -75,16 +76,27 @@ class Progress:
         """It is repaired up to the feed's newest kline."""
         before = self._waiting.pop(cluster, None)
         self._drop_waiting(cluster)
-        pause_s = (cluster.last_ms + self._warm_up - newest_ms) / SECOND_MS if newest_ms else _AGAIN_LEAST_S
+        pause_s = self.pause_s(cluster, newest_ms) if newest_ms else _AGAIN_LEAST_S
         if before is not None and before.newest_ms >= newest_ms:
             pause_s = 2 * before.pause_s  # the feed stands still
-        pause_s = min(max(pause_s, _AGAIN_LEAST_S), _AGAIN_MOST_S)
+        pause_s = min(max(pause_s, _AGAIN_LEAST_S), self.again_most_s)
         self._waiting[cluster] = Waiting(now_s + pause_s, pause_s, newest_ms)
+
+    def pause_s(self, cluster: Cluster, newest_ms: int) -> float:
+        """How long until there is more to do for it: the rest of its windows at once."""
+        return (cluster.last_ms + self._warm_up - newest_ms) / SECOND_MS
 
     def finished(self, cluster: Cluster) -> None:
         """All its windows are published, or never will be."""
         self._drop_waiting(cluster)
         self._finished[cluster.symbol].append((cluster.first_ms, cluster.last_ms, cluster.last_offset))
+
+    def reopen(self, cluster: Cluster) -> None:
+        """What was published of it counts no more: what it depends on has changed."""
+        self._drop_waiting(cluster)
+        kept = [one for one in self._finished.get(cluster.symbol, ()) if one[1] < cluster.first_ms or cluster.last_ms < one[0]]
+        if cluster.symbol in self._finished:
+            self._finished[cluster.symbol] = deque(kept, maxlen=_FINISHED_MOST)
 
     def is_finished(self, cluster: Cluster) -> bool:
         """Nothing is left to do for it."""
@@ -119,7 +131,9 @@ def tell(cluster: Cluster, seconds: int, windows: int) -> str:
     >>> tell(Cluster("BTCUSDT", 0, 1_700_000_000_000, 1_700_000_003_000, 7, 10), 4, 310)
     'BTCUSDT 1700000000000-1700000003000 up to offset 10: 4 seconds repaired, 310 windows published again'
     """
-    return (
-        f"{cluster.symbol} {cluster.first_ms}-{cluster.last_ms} up to offset {cluster.last_offset}: "
-        f"{seconds} seconds repaired, {windows} windows published again"
-    )
+    return told(cluster, f"{seconds} seconds repaired, {windows} windows published again")
+
+
+def told(cluster: Cluster, done: str) -> str:
+    """The same, of whatever was done."""
+    return f"{cluster.symbol} {cluster.first_ms}-{cluster.last_ms} up to offset {cluster.last_offset}: {done}"

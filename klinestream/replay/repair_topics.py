@@ -17,24 +17,18 @@ import numpy as np
 from klinestream.market.batch import KlineBatch, decode, from_klines, join
 from klinestream.market.codec import encode_event
 from klinestream.market.decimals import Ints
-from klinestream.market.errors import BrokerError
 from klinestream.market.events import SECOND_MS
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import KLINE_REPAIRS, KLINES, PUBLISHED_HEADER, SCHEMA_HEADER, SCHEMA_VERSION, WINDOWS
 from klinestream.market.windows import WindowSettings
 from klinestream.replay.repair import Recomputation, Republished, accepted, recomputations, republished, symbols_of, warm_up_ms
 from klinestream.replay.repair_index import Cluster, RepairIndex
+from klinestream.replay.repair_reading import Places, Stretches
 from klinestream.runtime.config import WindowsConfig
 from klinestream.runtime.kafka import Reader, Record
 
 KLINES_AT_ONCE = 150_000  # a pass takes some 100 MB then
 _APART_MS = 600_000  # further apart than this clusters are read in passes of their own: what lies between would be read in vain
-_POLL_S = 0.5
-_SILENCE_S = 15.0  # a broker that is there gives what it holds in milliseconds; one that starts, in seconds
-_MARKERS_S = 5.0  # the markers of transactions take offsets that no reader ever sees: after this long nothing else is left
-
-_Places = Mapping[tuple[str, int], tuple[int, int]]
-"""(topic, partition) → offset to begin with, and offset before which to end."""
 
 
 def settings_of(config: WindowsConfig) -> WindowSettings:
@@ -116,7 +110,7 @@ class TopicRepair:
         self._warm_up = warm_up_ms(settings)
         self._publish = publish
         self._now_ms = now_ms
-        self._clock_s = clock_s
+        self._stretches = Stretches(reader, clock_s)
 
     def index(self) -> RepairIndex:
         """All that `crypto_kline_repairs` holds now."""
@@ -143,34 +137,9 @@ class TopicRepair:
         for chosen in passes(known, self._warm_up):
             yield self._one_pass(chosen, feed[chosen[0].partition][1], done_ms)
 
-    def read(self, places: _Places, with_markers: bool) -> Iterator[list[Record]]:
+    def read(self, places: Places, with_markers: bool) -> Iterator[list[Record]]:
         """All records of some stretches of partitions, each partition's in order."""
-        left = {place: end for place, (begin, end) in places.items() if begin < end}
-        if not left:
-            return
-        self._reader.assign({place: places[place][0] for place in left})
-        heard_s = self._clock_s()
-        while left:
-            found = []
-            for record in self._reader.poll(_POLL_S):
-                place = (record.topic, record.partition)
-                end = left.get(place)
-                if end is None or record.offset < places[place][0]:
-                    continue  # it has come to its end already, or was fetched for another question
-                if record.offset < end:
-                    found.append(record)
-                if record.offset >= end - 1:
-                    del left[place]
-            if found:
-                heard_s = self._clock_s()
-                yield found
-            elif self._clock_s() - heard_s > (_MARKERS_S if with_markers else _SILENCE_S):
-                if with_markers:
-                    return
-                raise BrokerError(
-                    f"expected records up to these offsets: {left}, but nothing came for {_SILENCE_S:g} s: "
-                    "check that the broker runs, and what it logs; then try again"
-                )
+        return self._stretches.read(places, with_markers)
 
     def _held_from_ms(self, partition: int, first: int, end: int) -> int:
         """From when on the feed is held: since ever, where nothing was deleted yet."""
@@ -256,8 +225,13 @@ class TopicRepair:
         return Record(WINDOWS.name, window.symbol.encode(), encode_event(window), window.end_ms - 1, headers)
 
 
-def passes(clusters: Iterable[Cluster], warm_up: int, klines_most: int = KLINES_AT_ONCE) -> Iterator[list[Cluster]]:
-    """Clusters in passes: of one partition, near each other, one a symbol, and so many klines at most (or one cluster)."""
+def passes(
+    clusters: Iterable[Cluster], warm_up: int, klines_most: int = KLINES_AT_ONCE, step_ms: int = SECOND_MS, apart_ms: int = _APART_MS
+) -> Iterator[list[Cluster]]:
+    """Clusters in passes: of one partition, near each other, one a symbol, and so many klines at most (or one cluster).
+
+    `step_ms`: how far apart klines are, or candles. `apart_ms`: further apart than that clusters are not near each other.
+    """
     by_partition: defaultdict[int, list[Cluster]] = defaultdict(list)
     for cluster in clusters:
         by_partition[cluster.partition].append(cluster)
@@ -269,8 +243,8 @@ def passes(clusters: Iterable[Cluster], warm_up: int, klines_most: int = KLINES_
             later: list[Cluster] = []
             klines, until_ms = 0, left[0].last_ms
             for cluster in left:
-                own = (cluster.last_ms - cluster.first_ms + 2 * warm_up) // SECOND_MS
-                fits = klines + own <= klines_most and cluster.symbol not in symbols and cluster.first_ms <= until_ms + _APART_MS
+                own = (cluster.last_ms - cluster.first_ms + 2 * warm_up) // step_ms + 1
+                fits = klines + own <= klines_most and cluster.symbol not in symbols and cluster.first_ms <= until_ms + apart_ms
                 if fits or not chosen:
                     chosen.append(cluster)
                     symbols.add(cluster.symbol)
