@@ -1,9 +1,10 @@
 """The candles job's Python operators: thin shells that carry batches to the engine and its results back."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from pyflink.common import Row, Types
@@ -22,7 +23,9 @@ from klinestream.market.candle_lines import (
     signal_lines,
     signals_of,
 )
+from klinestream.market.chains import Saved
 from klinestream.market.errors import RecordError
+from klinestream.market.events import SECOND_MS
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import (
     AGGREGATES,
@@ -34,7 +37,19 @@ from klinestream.market.topics import (
     PIPELINE_EVENTS,
     PROVISIONAL_CANDLES,
     SIGNALS,
+    Topic,
 )
+
+# History is taken in turns, a slice of each of many series side by side: the more series, the less each costs, so turns are a
+# second apart. A turn takes some tens of milliseconds and gives some megabytes of text; then live klines have at least twice as
+# long for themselves, and while they lag behind a turn is passed over, but not for ever. Klines older than that are replayed.
+SLICE = 50
+SERIES_AT_ONCE = 64
+TURNS_APART_MS = 1000
+LAGGING_MS = range(2000, 300_000)
+PASSED_OVER_MOST = 5
+_LIVE_SHARE = 2
+LINES_MOST = 2000  # of a block
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +80,37 @@ def parse_history(shard: int, partitions: int, lines: Sequence[bytes | None], of
     return ParsedHistory(tables, rejected, int(numbers[0]), int(numbers[-1]))
 
 
+def slices(table: HistoryTable) -> Iterator[HistoryTable]:
+    """A record in parts of so many candles that a turn takes of it."""
+    for begin in range(0, table.table.shape[1], SLICE):
+        yield replace(table, table=table.table[:, begin : begin + SLICE])
+
+
+class HistoryLine:
+    """Slices of history in line: those of a series in their order, series in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._series: dict[tuple[str, str], dict[str, HistoryTable]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._series)
+
+    def add(self, key: str, part: HistoryTable) -> None:
+        """Put one in line; keys ascend."""
+        self._series.setdefault((part.symbol, part.interval), {})[key] = part
+
+    def turn(self) -> dict[str, HistoryTable]:
+        """The next one of each of the first series, by key; they are in line no longer."""
+        found: dict[str, HistoryTable] = {}
+        for series in list(islice(self._series, SERIES_AT_ONCE)):
+            parts = self._series[series]
+            key = next(iter(parts))
+            found[key] = parts.pop(key)
+            if not parts:
+                del self._series[series]
+        return found
+
+
 class ParseHistory(MapFunction):  # type: ignore[misc]  # PyFlink ships no types
     """(shard, lines, offsets, times) → (shard, ParsedHistory)."""
 
@@ -80,8 +126,9 @@ class ParseHistory(MapFunction):  # type: ignore[misc]  # PyFlink ships no types
 class Candles(KeyedCoProcessFunction):  # type: ignore[misc]  # PyFlink ships no types
     """(shard, Parsed) and (shard, ParsedHistory) → blocks of text for the sink.
 
-    State of a shard, by how often it changes: `offsets` and `minutes` with each batch of klines; `longer`, one entry of `chains`
-    an interval, and one slot of `day` with each closed candle; `names` with a new symbol. The engine of a shard stays in memory
+    State of a shard, by how often it changes: `offsets` and `minutes` with each batch of klines; `longer`, the live runs of an
+    interval in `chains`, and a slot of `day` with each closed candle; with history a column's own entries in `chains` and `day`;
+    `names` with a new symbol; `backlog` holds history by offset until its turn has come. The engine of a shard stays in memory
     and writes through: state is read once, after a start.
     """
 
@@ -94,7 +141,11 @@ class Candles(KeyedCoProcessFunction):  # type: ignore[misc]  # PyFlink ships no
         self.offsets, self.minutes, self.longer, self.names = values.values()
         self.chains = runtime_context.get_map_state(MapStateDescriptor("chains", Types.STRING(), OBJECT))
         self.day = runtime_context.get_map_state(MapStateDescriptor("day", Types.INT(), OBJECT))
+        self.backlog = runtime_context.get_map_state(MapStateDescriptor("backlog", Types.STRING(), OBJECT))
         self.engines: dict[int, CandleEngine] = {}
+        self.lines: dict[int, HistoryLine] = {}
+        self.newest_ms: dict[int, int] = {}
+        self.passed_over: Counter[int] = Counter()
         self.check = OffsetsCheck("jobs/candles")
         group = runtime_context.get_metrics_group().add_group("klinestream")
         counted = ("klines", "repeats", "candles", "history", "studied", "joined", "signals", "dead_letters")
@@ -102,48 +153,92 @@ class Candles(KeyedCoProcessFunction):  # type: ignore[misc]  # PyFlink ships no
 
     def process_element1(self, value: tuple[int, Parsed], _context: KeyedCoProcessFunction.Context) -> Iterator[Row]:
         """Step the engine over one batch of klines of one shard."""
-        return self._process(*value)
-
-    def process_element2(self, value: tuple[int, ParsedHistory], _context: KeyedCoProcessFunction.Context) -> Iterator[Row]:
-        """Let the engine take one batch of history of one shard."""
-        return self._process(*value)
-
-    def _process(self, shard: int, parsed: Parsed | ParsedHistory) -> Iterator[Row]:
+        shard, parsed = value
         now_ms = time.time_ns() // 1_000_000
-        engine = self.engines.get(shard) or self._restored(shard)
-        topic = KLINES.name if isinstance(parsed, Parsed) else CANDLE_HISTORY.name
-        offsets: dict[str, int] = self.offsets.value() or {}
-        skipped = self.check.skipped(topic, shard, offsets.get(topic), parsed.first, now_ms)
-        step = engine.step(parsed.batch) if isinstance(parsed, Parsed) else engine.take(parsed.tables)
-        self.offsets.update(offsets | {topic: parsed.last + 1})
-        self._save(engine, step, isinstance(parsed, Parsed))
-        lines = outputs(engine, step)
-        if isinstance(parsed, ParsedHistory):
+        yield from self._checked(KLINES, shard, parsed.first, parsed.last, now_ms)
+        engine = self._engine(shard)
+        step = engine.step(parsed.batch)
+        if len(parsed.batch):
+            self.newest_ms[shard] = int(parsed.batch.open_times[-1]) + SECOND_MS
+        self.minutes.update(engine.builder.minutes)
+        yield from self._results(engine, step, now_ms)
+
+    def process_element2(self, value: tuple[int, ParsedHistory], context: KeyedCoProcessFunction.Context) -> Iterator[Row]:
+        """Put one batch of history of one shard in line."""
+        shard, parsed = value
+        now_ms = time.time_ns() // 1_000_000
+        yield from self._checked(CANDLE_HISTORY, shard, parsed.first, parsed.last, now_ms)
+        if parsed.rejected:
             # The windows job tells of klines that can't be used; nobody else reads history.
-            lines[DEAD_LETTERS.name] = dead_letter_lines(CANDLE_HISTORY, shard, parsed.rejected, now_ms)
             self.counters["dead_letters"].inc(len(parsed.rejected))
-        self._count(step, len(lines[SIGNALS.name]))
-        for name, block in lines.items():
-            if block:
-                yield Row(name, str(now_ms), "\n".join(block))
+            yield Row(DEAD_LETTERS.name, str(now_ms), "\n".join(dead_letter_lines(CANDLE_HISTORY, shard, parsed.rejected, now_ms)))
+        self._engine(shard)
+        if parsed.tables and not self.lines[shard]:  # else a timer is set
+            _wake(context, TURNS_APART_MS)
+        for table in parsed.tables:
+            for number, part in enumerate(slices(table)):
+                self.backlog.put(f"{table.revision:020d}:{number:04d}", part)
+                self.lines[shard].add(f"{table.revision:020d}:{number:04d}", part)
+
+    def on_timer(self, _timestamp: int, context: KeyedCoProcessFunction.OnTimerContext) -> Iterator[Row]:
+        """Take a turn of the history that is in line, and set a timer for the next one."""
+        shard, now_ms, began_s = context.get_current_key(), time.time_ns() // 1_000_000, time.monotonic()
+        engine, line = self._engine(shard), self.lines[shard]
+        if now_ms - self.newest_ms.get(shard, now_ms) in LAGGING_MS and self.passed_over[shard] < PASSED_OVER_MOST:
+            self.passed_over[shard] += 1
+            _wake(context, TURNS_APART_MS)
+            return
+        self.passed_over[shard] = 0
+        turn = line.turn()
+        for key in turn:
+            self.backlog.remove(key)
+        yield from self._results(engine, engine.take(turn.values()), now_ms)
+        if line:
+            _wake(context, max(TURNS_APART_MS, int(_LIVE_SHARE * 1000 * (time.monotonic() - began_s))))
+
+    def _checked(self, topic: Topic, shard: int, first: int, last: int, now_ms: int) -> Iterator[Row]:
+        """Check that a batch continues its partition, and remember where it ends."""
+        offsets: dict[str, int] = self.offsets.value() or {}
+        skipped = self.check.skipped(topic.name, shard, offsets.get(topic.name), first, now_ms)
+        self.offsets.update(offsets | {topic.name: last + 1})
         if skipped:
             yield Row(PIPELINE_EVENTS.name, str(now_ms), skipped)
 
+    def _results(self, engine: CandleEngine, step: CandleStep, now_ms: int) -> Iterator[Row]:
+        """Save what a step changed, count it, and give out what it led to."""
+        self._save(engine, step)
+        lines = outputs(engine, step)
+        self._count(step, len(lines[SIGNALS.name]))
+        for name, block in lines.items():
+            for begin in range(0, len(block), LINES_MOST):
+                yield Row(name, str(now_ms), "\n".join(block[begin : begin + LINES_MOST]))
+
+    def _engine(self, shard: int) -> CandleEngine:
+        return self.engines.get(shard) or self._restored(shard)
+
     def _restored(self, shard: int) -> CandleEngine:
-        chains = dict(self.chains.items())
+        chains: dict[str, Saved] = defaultdict(dict)
+        for key, part in self.chains.items():
+            interval, column = key.split(":")
+            chains[interval][int(column)] = part
         state = CandleState(self.names.value(), self.minutes.value(), self.longer.value(), chains, self.day)
         self.engines[shard] = CandleEngine(self.settings, state)
+        self.lines[shard] = HistoryLine()
+        for key, part in sorted(self.backlog.items()):
+            self.lines[shard].add(key, part)
         return self.engines[shard]
 
-    def _save(self, engine: CandleEngine, step: CandleStep, minutes_changed: bool) -> None:
+    def _save(self, engine: CandleEngine, step: CandleStep) -> None:
         if step.names_changed:
             self.names.update(engine.names)
-        if minutes_changed:
-            self.minutes.update(engine.builder.minutes)
         if step.closed:
             self.longer.update(engine.builder.longer)
-        for interval in step.chains_changed:
-            self.chains.put(interval, engine.chains[interval].state)
+        for interval, chain in engine.chains.items():
+            for column, part in chain.changes().items():
+                if part is None:
+                    self.chains.remove(f"{interval}:{column}")
+                else:
+                    self.chains.put(f"{interval}:{column}", part)
 
     def _count(self, step: CandleStep, signals: int) -> None:
         counts = Counter(klines=step.klines, repeats=step.repeats, joined=step.joined, signals=signals)
@@ -152,6 +247,11 @@ class Candles(KeyedCoProcessFunction):  # type: ignore[misc]  # PyFlink ships no
         counts["studied"] = sum(len(rows) for rows in step.studies)
         for name, count in counts.items():
             self.counters[name].inc(count)
+
+
+def _wake(context: KeyedCoProcessFunction.Context, after_ms: int) -> None:
+    timers = context.timer_service()
+    timers.register_processing_time_timer(timers.current_processing_time() + after_ms)
 
 
 def outputs(engine: CandleEngine, step: CandleStep) -> dict[str, list[str]]:

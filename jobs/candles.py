@@ -1,7 +1,7 @@
 """The candles job: klines and the exchange's own candles in; candles, indicators, signals and aggregates out.
 
     crypto_kline_data     ─► a batch a partition, every few ms ─► Parse ───────┐
-    crypto_candle_history ─► a batch a partition, every 2 s ───► ParseHistory ─┴─► key by partition ─► Candles (the engine)
+    crypto_candle_history ─► a batch a partition, every 100 ms ► ParseHistory ─┴─► key by partition ─► Candles (the engine)
     Kafka, raw text       ◄─ SQL: a line a record ◄──────────────── blocks of text ◄─────────────────────────┘
 
 Submitted by `klinestream job candles`, or by `flink run -py jobs/candles.py` on any cluster whose Python has klinestream.
@@ -32,8 +32,8 @@ from klinestream.runtime.studies import candle_settings
 NAME = "klinestream candles"
 GROUP = "klinestream-candles"
 OUTPUTS = (CANDLES, PROVISIONAL_CANDLES, INDICATORS, SIGNALS, AGGREGATES, DEAD_LETTERS, PIPELINE_EVENTS)
-# Candles of one moment are computed side by side, so history is cheaper the more of it comes at once; nothing waits for it.
-HISTORY_BATCH_MS = 2000
+# A topic full of history is read at tens of megabytes a second: what a batch gathers has to find room in Flink's memory.
+HISTORY_BATCH_MS = 100
 
 
 def build(config: Config, partitions: int) -> None:

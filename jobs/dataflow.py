@@ -56,7 +56,11 @@ class Dataflow:
         options.set("pipeline.object-reuse", "true")
 
     def keep_large_state(self) -> None:
-        """For a state of tens of megabytes, of which little changes: on disk, and a checkpoint saves what has changed since the last."""
+        """For a state of tens of megabytes, of which little changes: on disk, and a checkpoint saves what has changed since the last.
+
+        Writing it has a price for each bundle, so that all partitions' batches, which come together, are to be one.
+        """
+        self._options.set("python.fn-execution.bundle.time", "20")
         self._options.set("state.backend.type", "rocksdb")
         self._options.set("execution.checkpointing.incremental", "true")
 

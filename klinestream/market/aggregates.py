@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from klinestream.market.candles import BASE, BEGAN, CLOSE, HIGH, LOW, OPEN, price, volume
 from klinestream.market.decimals import UNIT, Floats, Ints, ratio
@@ -29,10 +30,14 @@ _NOTHING = np.array([0] * _LEAST + [_NEVER_LEAST, 0])
 
 
 class MinuteStore(Protocol):
-    """Where the minutes of a day are kept: Flink's map state, or a `KeptMinutes` dictionary."""
+    """Where the minutes of a day are kept: Flink's map state, or a `KeptMinutes` dictionary.
 
-    def put(self, slot: int, minute: Ints, /) -> None:
-        """Keep the minute of a slot, (MINUTE_ROWS, symbols)."""
+    From 0 on stand slots, a minute of all symbols each, (MINUTE_ROWS, symbols); below 0 what came as history, all minutes of one
+    symbol each, (MINUTE_ROWS, minutes): so that neither rewrites the other.
+    """
+
+    def put(self, place: int, minutes: Ints, /) -> None:
+        """Keep them."""
 
     def items(self) -> Iterable[tuple[int, Ints]]:
         """All that is kept."""
@@ -41,9 +46,9 @@ class MinuteStore(Protocol):
 class KeptMinutes(dict[int, Ints]):
     """Minutes in this process."""
 
-    def put(self, slot: int, minute: Ints, /) -> None:
-        """Keep it."""
-        self[slot] = minute
+    def put(self, place: int, minutes: Ints, /) -> None:
+        """Keep them."""
+        self[place] = minutes
 
 
 class Day:
@@ -58,10 +63,15 @@ class Day:
         self._store = store
         self._minutes = np.zeros((MINUTE_ROWS, DAY_MINUTES, 0), np.int64)
         self._hours = np.zeros((_HOUR_ROWS, DAY_HOURS, 0), np.int64)
-        held = list(store.items())
-        self.grow(max((minute.shape[1] for _, minute in held), default=0))
-        for slot, minute in held:
-            self._minutes[:, slot, : minute.shape[1]] = minute
+        self._histories: dict[int, Ints] = {}
+        for place, minutes in store.items():
+            if place >= 0:
+                self.grow(minutes.shape[1])
+                self._set(np.full(minutes.shape[1], place), np.arange(minutes.shape[1]), minutes)
+            else:
+                self.grow(-place)
+                self._histories[-place - 1] = minutes
+                self._set(_slots(minutes[_TIME]), np.full(minutes.shape[1], -place - 1), minutes)
         everyone = np.arange(self._minutes.shape[2])
         for hour in np.unique(self._minutes[_TIME] // HOUR_MS).tolist():
             self._sum_hour(hour, everyone)
@@ -74,18 +84,34 @@ class Day:
             self._hours = np.concatenate([self._hours, np.zeros((_HOUR_ROWS, DAY_HOURS, new), np.int64)], axis=2)
 
     def put(self, columns: Ints, table: Ints) -> None:
-        """Keep 1m candles of a table, none twice; an older minute never takes a newer one's place."""
+        """Keep a 1m candle of each of some symbols."""
         self.grow(int(columns.max()) + 1)
-        slots = table[BEGAN] // MINUTE_MS % DAY_MINUTES
-        newer = table[BEGAN] >= self._minutes[_TIME, slots, columns]
-        columns, table, slots = columns[newer], table[:, newer], slots[newer]
-        base = volume(table, BASE)
-        self._minutes[:, slots, columns] = (table[BEGAN], *base, table[OPEN], table[CLOSE], table[LOW], table[HIGH])
-        hours = table[BEGAN] // HOUR_MS
-        for hour in np.unique(hours).tolist():
-            self._sum_hour(hour, np.unique(columns[hours == hour]))
-        for slot in np.unique(slots).tolist():
+        for slot in np.unique(self._keep(columns, _minutes_of(table))).tolist():
             self._store.put(slot, self._minutes[:, slot].copy())
+
+    def put_history(self, column: int, table: Ints) -> None:
+        """Keep 1m candles of one symbol, each later than the one before."""
+        self.grow(column + 1)
+        minutes = _minutes_of(table)
+        self._keep(np.full(minutes.shape[1], column), minutes)
+        before = self._histories.get(column, np.zeros((MINUTE_ROWS, 0), np.int64))
+        before = before[:, ~np.isin(_slots(before[_TIME]), _slots(minutes[_TIME]))]
+        self._histories[column] = np.concatenate([before, minutes], axis=1)
+        self._store.put(-column - 1, self._histories[column])
+
+    def _keep(self, columns: Ints, minutes: Ints) -> Ints:
+        """Put minutes in their places, and sum up their hours. Returns the slots that have changed."""
+        slots, changed = self._set(_slots(minutes[_TIME]), columns, minutes)
+        hours = minutes[_TIME] // HOUR_MS
+        for hour in np.unique(hours[changed]).tolist():
+            self._sum_hour(hour, np.unique(columns[changed & (hours == hour)]))
+        return slots
+
+    def _set(self, slots: Ints, columns: Ints, minutes: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
+        """An older minute never takes a newer one's place."""
+        newer = minutes[_TIME] >= self._minutes[_TIME, slots, columns]
+        self._minutes[:, slots[newer], columns[newer]] = minutes[:, newer]
+        return slots[newer], newer
 
     def _sum_hour(self, hour: int, columns: Ints) -> None:
         """Sum up the minutes that are there of an hour, unless a later one has its place."""
@@ -121,6 +147,16 @@ class Day:
         means = (ratio(base, base_rest, divisor), ratio(opens, opens_rest, divisor), ratio(closes, closes_rest, divisor))
         extremes = ratio(*np.divmod(low, UNIT)), ratio(*np.divmod(high, UNIT))
         return np.stack([count.astype(np.float64), ratio(base, base_rest), *means, *extremes])
+
+
+def _minutes_of(table: Ints) -> Ints:
+    base = volume(table, BASE)
+    return np.stack([table[BEGAN], *base, table[OPEN], table[CLOSE], table[LOW], table[HIGH]])
+
+
+def _slots(times: Ints) -> Ints:
+    slots: Ints = times // MINUTE_MS % DAY_MINUTES
+    return slots
 
 
 def _summed(minutes: Ints, hours: Ints) -> Ints:

@@ -18,7 +18,7 @@ from klinestream.market.batch import KlineBatch
 from klinestream.market.candle_history import HistoryTable
 from klinestream.market.candles import BEGAN, HEIGHT, CandleBuilder, CandleRows, Minutes, ProvisionalRows, price
 from klinestream.market.candles import CLOSE as CLOSE_ROW
-from klinestream.market.chains import Chain, ChainState, Stretch
+from klinestream.market.chains import Chain, Saved, Stretch
 from klinestream.market.decimals import Floats, Ints
 from klinestream.market.errors import EngineError
 from klinestream.market.events import HistoryReason
@@ -59,7 +59,7 @@ class CandleState:
     names: CandleNames | None = None
     minutes: Minutes | None = None
     longer: Ints | None = None
-    chains: dict[str, ChainState] = field(default_factory=dict)
+    chains: dict[str, Saved] = field(default_factory=dict)
     day: MinuteStore = field(default_factory=KeptMinutes)
 
 
@@ -102,11 +102,14 @@ class CandleStep:
     repeats: int = 0
     joined: int = 0
     names_changed: bool = False
-    chains_changed: set[str] = field(default_factory=set)
 
 
 class CandleEngine:
-    """The candles of any number of symbols. The caller saves the parts of `state()` that a step changed."""
+    """The candles of any number of symbols.
+
+    After a step the caller saves `builder.minutes`, `builder.longer` if candles were closed, `names` if the step says so, and each
+    chain's `changes()`; the day is written through.
+    """
 
     def __init__(self, settings: CandleSettings, state: CandleState | None = None) -> None:
         """Goes on from a state; raises EngineError if it was computed with other settings."""
@@ -151,18 +154,14 @@ class CandleEngine:
         taken = [entry for entry in step.history if entry.reason is not HistoryReason.CORRECTION]
         columns = self._columns(tuple(entry.symbol for entry in taken), step).tolist()
         for wave in _waves(zip(taken, columns, strict=True)):
-            step.chains_changed.update(entry.interval for entry, _ in wave)
-            self._keep_minutes([(entry.table, column) for entry, column in wave if INTERVALS[entry.interval] == MINUTE_MS])
+            for entry, column in wave:
+                if INTERVALS[entry.interval] == MINUTE_MS:
+                    self._day.put_history(column, entry.table)
             touched = [(self.chains[entry.interval], column) for entry, column in wave]
             first = [chain.history(column, entry.table, entry.reason) for (chain, column), (entry, _) in zip(touched, wave, strict=True)]
             self._carry(first, step)
             self._advance(touched, step)
         return step
-
-    def _keep_minutes(self, tables: Sequence[tuple[Ints, int]]) -> None:
-        if tables:
-            columns = np.concatenate([np.full(table.shape[1], column) for table, column in tables])
-            self._day.put(columns, np.concatenate([table for table, _ in tables], axis=1))
 
     def _columns(self, symbols: tuple[str, ...], step: CandleStep) -> Ints:
         known = self.names.columns
@@ -180,7 +179,6 @@ class CandleEngine:
     def _live(self, interval: str, columns: Ints, table: Ints, step: CandleStep) -> None:
         """Whole candles that were built, one a symbol."""
         chain = self.chains[interval]
-        step.chains_changed.add(interval)
         rows = chain.live(columns, table)
         if not len(rows):
             return

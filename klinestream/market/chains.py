@@ -68,16 +68,53 @@ class Runs:
 
 
 @dataclass(slots=True)
+class Beside:
+    """What there is of one column beside the live runs. Saved by itself, so that one symbol's history doesn't rewrite all others."""
+
+    live: Run | None = None
+    """Its live run, where it is further than in the live runs as they were saved."""
+    parked: Run | None = None
+    """The run before a hole, or before the first candle."""
+    alone: bool = False
+    """Its live run waits for the parked one."""
+    waiting: dict[int, Ints] = field(default_factory=dict)
+    """Open time → candle: what the run that it belongs to can't take yet."""
+
+
+Saved = dict[int, Runs | Beside]
+"""What is saved of a chain: the live runs at `LIVE`, and by column what is beside them."""
+LIVE = -1
+
+
+@dataclass(slots=True)
 class ChainState:
-    """Saved whenever a candle of the interval has closed."""
+    """What a chain goes on from."""
 
     live: Runs
     parked: dict[int, Run] = field(default_factory=dict)
-    """Column → the run before a hole, or before the first candle."""
     alone: set[int] = field(default_factory=set)
-    """Columns whose live run waits for the parked one."""
     waiting: dict[int, dict[int, Ints]] = field(default_factory=dict)
-    """Column → open time → candle: what the run that it belongs to can't take yet."""
+
+    @classmethod
+    def of(cls, saved: Saved, study: Study) -> "ChainState":
+        """From what was saved."""
+        live = saved.get(LIVE)
+        state = cls(live if isinstance(live, Runs) else Runs.none(study))
+        for column, beside in saved.items():
+            if isinstance(beside, Beside):
+                state.live.grow(study, max(column + 1, len(state.live.since)))
+                state._put(column, beside)
+        return state
+
+    def _put(self, column: int, beside: Beside) -> None:
+        if beside.live is not None:
+            self.live.put(column, beside.live)
+        if beside.parked is not None:
+            self.parked[column] = beside.parked
+        if beside.alone:
+            self.alone.add(column)
+        if beside.waiting:
+            self.waiting[column] = beside.waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +129,20 @@ class Stretch:
     def carried(self, values: Floats) -> None:
         """The run has taken them in."""
         self.run.last, self.run.values = int(self.table[BEGAN, -1]), values
-        if self.column not in self.chain.state.parked:
-            self.chain.state.live.put(self.column, self.run)
+        self.chain.carried(self.column, self.run)
 
 
 class Chain:
     """The runs of one interval."""
 
-    def __init__(self, interval: str, study: Study, history: int, state: ChainState | None = None) -> None:
+    def __init__(self, interval: str, study: Study, history: int, saved: Saved | None = None) -> None:
         """`history`: how many of the exchange's candles there will be before a symbol's first; 0 for none."""
         self.interval = interval
         self.length_ms = INTERVALS[interval]
-        self.state = state or ChainState(Runs.none(study))
+        self.state = ChainState.of(saved or {}, study)
+        self._live_changed = False
+        self._changed: set[int] = set()
+        self._beside = {column for column in saved or {} if column != LIVE}
         self._study = study
         self._history = history
         self._enough = min(history, ENOUGH)
@@ -113,6 +152,35 @@ class Chain:
         if symbols > len(self.state.live.since):
             self.state.live.grow(self._study, symbols)
 
+    def carried(self, column: int, run: Run) -> None:
+        """A run of a column has taken candles in."""
+        self._changed.add(column)
+        if column not in self.state.parked:
+            self.state.live.put(column, run)
+
+    def changes(self) -> dict[int, Runs | Beside | None]:
+        """What has to be saved since the last time; None for what is to be forgotten."""
+        found: dict[int, Runs | Beside | None] = {}
+        if self._live_changed:
+            found[LIVE] = self.state.live
+            self._changed |= self._beside  # what was further than the live runs no longer is
+        for column in self._changed:
+            beside = self._of(column)
+            if beside is not None:
+                found[column] = beside
+                self._beside.add(column)
+            elif column in self._beside:
+                found[column] = None
+                self._beside.remove(column)
+        self._live_changed, self._changed = False, set()
+        return found
+
+    def _of(self, column: int) -> Beside | None:
+        state = self.state
+        live = state.live.take(column) if not self._live_changed and state.live.since[column] else None
+        beside = Beside(live, state.parked.get(column), column in state.alone, state.waiting.get(column, {}))
+        return beside if beside != Beside() else None
+
     def live(self, columns: Ints, table: Ints) -> Ints:
         """Candles that were built, one a column, are about to carry the live runs on. Returns which of them do.
 
@@ -120,6 +188,7 @@ class Chain:
         """
         runs, opened = self.state.live, table[BEGAN]
         last = runs.last[columns]
+        self._live_changed = True
         for place in np.flatnonzero((opened > last) & (opened != last + self.length_ms)).tolist():
             self._restart(int(columns[place]), int(opened[place]))
         rows = np.flatnonzero(opened > runs.last[columns])
@@ -131,6 +200,7 @@ class Chain:
 
     def _restart(self, column: int, opened: int) -> None:
         """A candle that doesn't continue the live run: the parked run may go on with it, else it begins one."""
+        self._changed.add(column)
         live, parked, alone = self.state.live, self.state.parked, self.state.alone
         before = parked.get(column)
         if before is not None and before.since <= opened <= before.last + self.length_ms:
@@ -148,10 +218,12 @@ class Chain:
 
     def _join(self, column: int) -> None:
         """The parked run becomes the live one."""
+        self._changed.add(column)
         self.state.live.put(column, self.state.parked.pop(column))
         self.state.alone.discard(column)
 
     def _wait(self, column: int, table: Ints) -> None:
+        self._changed.add(column)
         waiting = self.state.waiting.setdefault(column, {})
         waiting.update((int(candle[BEGAN]), candle.copy()) for candle in table.T)
         if len(waiting) <= WAITING_MOST:
@@ -205,6 +277,7 @@ class Chain:
         waiting = self.state.waiting.get(column)
         if waiting is None:
             return None
+        self._changed.add(column)
         found, opened = [], first
         while (candle := waiting.get(opened)) is not None:
             found.append(candle)

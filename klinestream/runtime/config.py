@@ -174,7 +174,7 @@ class CandlesConfig(Section):
     """Guarantee of the sink; identities are deterministic either way."""
     start: Literal["earliest", "latest", "committed"] = "earliest"
     """Where a job without a checkpoint starts to read klines; history is always read from its beginning."""
-    checkpoint_interval_ms: Annotated[int, Field(ge=100, le=3_600_000)] = 1000
+    checkpoint_interval_ms: Annotated[int, Field(ge=100, le=3_600_000)] = 5000
     """How often the job's state is saved."""
 
     @model_validator(mode="after")

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from klinestream.market.aggregates import KeptMinutes
 from klinestream.market.batch import from_klines
 from klinestream.market.candle_engine import CandleEngine, CandleSettings, CandleState, CandleStep
 from klinestream.market.candle_history import HistoryTable, table_of
@@ -72,8 +71,8 @@ class Run:
     """An engine, and the lines that it gave by what identifies them."""
 
     def __init__(self) -> None:
-        self.engine = CandleEngine(CHOSEN)
-        self.day = KeptMinutes()
+        self.saved = CandleState()
+        self.engine = CandleEngine(CHOSEN, self.saved)
         self.records: dict[Identity, bytes] = {}
 
     def take(self, pieces: Iterable[Piece]) -> "Run":
@@ -82,14 +81,23 @@ class Run:
         return self
 
     def restart(self) -> "Run":
-        """Go on from what would have been saved."""
-        e = self.engine
-        chains = {name: chain.state for name, chain in e.chains.items()}
-        saved = CandleState(e.names, e.builder.minutes, e.builder.longer, chains, e._day._store)
-        self.engine = CandleEngine(CHOSEN, pickle.loads(pickle.dumps(saved)))  # noqa: S301  # our own bytes
+        """Go on from what was saved."""
+        self.saved = pickle.loads(pickle.dumps(self.saved))  # noqa: S301  # our own bytes
+        self.engine = CandleEngine(CHOSEN, self.saved)
         return self
 
+    def _save(self) -> None:
+        """As the job saves after each batch: only what has changed."""
+        self.saved.names, self.saved.minutes, self.saved.longer = self.engine.names, self.engine.builder.minutes, self.engine.builder.longer
+        for interval, chain in self.engine.chains.items():
+            kept = self.saved.chains.setdefault(interval, {})
+            for column, part in pickle.loads(pickle.dumps(chain.changes())).items():  # noqa: S301
+                kept.pop(column, None)
+                if part is not None:
+                    kept[column] = part
+
     def _keep(self, step: CandleStep) -> None:
+        self._save()
         for kind, lines in lines_of(self.engine, step).items():
             for line in lines:
                 keep(self.records, kind, line.split("\t")[2].encode())
