@@ -23,6 +23,7 @@ from klinestream.runtime.watched import WatchedWriter
 from server import exchange_rest, rest
 from server.candle_feed import CandleFeed
 from server.candle_store import CandleStore
+from server.client import POLICY_VIOLATION
 from server.clients import Hub, serve
 from server.feed import Feed
 from server.health import reasons_not_ready
@@ -32,6 +33,8 @@ from server.rest_errors import add_handlers
 from server.rest_limits import Encodings, RestGate
 from server.rest_sources import Gaps, Sources
 from server.security import SecurityHeaders, origin_allowed
+from server.stream import Stream
+from server.stream_encoding import ENCODINGS
 
 HEARTBEAT_S = 2.0
 FEED_STOP_S = 1.0
@@ -68,15 +71,16 @@ def create_app(
     metrics = Metrics()
     span_ms = config.history_s * 1000
     history = History(span_ms, windows_most=config.history_s * WINDOWS_A_SECOND_MOST, symbols_most=SYMBOLS_MOST)
-    hub = Hub(config, history, metrics, now_ms)
-    feed = Feed(open_reader, hub, metrics, now_ms, span_ms=span_ms)
     store = CandleStore(config.history_candles)
-    candle_feed = CandleFeed(open_reader, store, metrics, now_ms)
+    streams = Stream(config, history, store, now_ms)
+    hub = Hub(config, history, streams, metrics, now_ms)
+    feed = Feed(open_reader, hub, metrics, now_ms, span_ms=span_ms)
+    candle_feed = CandleFeed(open_reader, store, streams, metrics, now_ms)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         feed.start(asyncio.get_running_loop())
-        candle_feed.start(after=lambda: feed.state.caught_up)
+        candle_feed.start(asyncio.get_running_loop(), after=lambda: feed.state.caught_up)
         tasks = [asyncio.create_task(_beat(hub))]
         if writer is not None:
             writer.start()
@@ -106,7 +110,12 @@ def create_app(
             await websocket.close()  # before it is accepted: the handshake is answered with 403
             return
         await websocket.accept()
-        await serve(websocket, hub, config)
+        encoding = websocket.query_params.get("encoding")
+        if encoding is not None and encoding not in ENCODINGS:
+            metrics.refused.labels("encoding").inc()
+            await websocket.close(POLICY_VIOLATION, f"encoding: expected {' or '.join(ENCODINGS)}, got {ascii(encoding)[:40]}")
+            return
+        await serve(websocket, hub, config, None if encoding is None else ENCODINGS[encoding])
 
     return app
 

@@ -120,13 +120,15 @@ class CandleStore:
         self._symbols_most = symbols_most
         self._provisional: dict[str, tuple[int, bytes]] = {}
 
-    def put_provisional(self, symbol: str, time_ms: int, value: bytes) -> None:
-        """Hold the candles in progress, if they are newer than those held; read by whoever asks for them."""
+    def put_provisional(self, symbol: str, time_ms: int, value: bytes) -> bool:
+        """Hold the candles in progress, if they are newer than those held, and there is room; read by whoever asks for them."""
         held = self._provisional.get(symbol)
         if held is None and len(self._provisional) >= self._symbols_most:
-            return
+            return False
         if held is None or held[0] < time_ms:
             self._provisional[symbol] = time_ms, value
+            return True
+        return False
 
     def provisional(self, symbol: str) -> bytes | None:
         """The newest record of the candles in progress, as it stands in the topic."""

@@ -1,43 +1,35 @@
 """Fan-out: what comes from the feed goes into the history, and once encoded into the outbox of each client that follows it.
 
-All of it runs in the event loop's thread, so nothing here needs a lock. What a client may ask is decided by `Hub` and
-`Allowance`; `serve` only carries messages between them and the socket.
+All of it runs in the event loop's thread, so nothing here needs a lock. What a client may ask is decided by `Hub`, or by
+`stream.Stream` for version 2 of the protocol, and by `Allowance`; `serve` only carries messages between them and the socket.
 """
 
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from klinestream.runtime.config import ServerConfig
 from server import protocol
+from server.client import POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER, Client, Closed
 from server.history import Entry, History
 from server.metrics import Metrics
-from server.outbox import Message, Outbox, Update
+from server.outbox import Message, Moment, Outbox, Update
+from server.stream import TOO_SLOW, Stream
+from server.stream_encoding import JSON, Encoding
 
 SEND_MOST_S = 10.0
 """A client that takes nothing for this long is closed: conflation did not help either."""
 CLOSE_MOST_S = 5.0
 """How long the closing frame may wait behind what the client has not taken."""
-POLICY_VIOLATION = 1008
-SERVICE_RESTART = 1012
-TRY_AGAIN_LATER = 1013
+ANSWER_PAUSE = 3.0
+"""After each message of an answer, which may hold hundreds of records, its client waits this many times as long as it took."""
 
 log = structlog.get_logger()
-
-
-class Closed(Exception):  # noqa: N818  # an ending, with full right in some cases, not an error
-    """The server ends this client's connection, with a websocket close code and a reason for a person."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        """`reason` begins with a short, stable phrase, and goes on after a colon."""
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
 
 
 class Allowance:
@@ -65,40 +57,37 @@ class Allowance:
         return True
 
 
-@dataclass(eq=False, slots=True)
-class Client:
-    """One websocket client: what it follows and what waits for it."""
-
-    outbox: Outbox
-    symbols: set[str] = field(default_factory=set)
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    ended: Closed | None = None
-
-
 class Hub:
     """The history, and who follows which symbol. `now_ms` is the wall clock."""
 
-    def __init__(self, config: ServerConfig, history: History, metrics: Metrics, now_ms: Callable[[], int]) -> None:
-        """Start with nobody."""
+    def __init__(self, config: ServerConfig, history: History, stream: Stream, metrics: Metrics, now_ms: Callable[[], int]) -> None:
+        """Start with nobody; `stream` has the clients of version 2."""
         self.history = history
         self.metrics = metrics
+        self._stream = stream
         self._config = config
         self._now_ms = now_ms
         self._clients: set[Client] = set()
         self._followers: dict[str, set[Client]] = {}
-        self.changes = 0
+        self._changes = 0
+
+    @property
+    def changes(self) -> int:
         """How often a symbol got its first follower, or lost its last one."""
+        return self._changes + self._stream.changes
 
     def followers(self) -> dict[str, int]:
         """Symbol, as clients asked for it → how many follow it."""
-        return {symbol: len(clients) for symbol, clients in self._followers.items()}
+        return Counter({symbol: len(clients) for symbol, clients in self._followers.items()}) + Counter(self._stream.followers())
 
-    def join(self) -> Client:
-        """A new client; raises Closed if there are too many."""
+    def join(self, encoding: Encoding | None = None) -> Client:
+        """A new client, of version 2 if an encoding was asked for; raises Closed if there are too many."""
         if len(self._clients) >= self._config.max_clients:
             raise Closed(TRY_AGAIN_LATER, f"expected at most {self._config.max_clients} clients: try again later")
         client = Client(Outbox(self._config.client_queue))
         self._clients.add(client)
+        if encoding is not None:
+            self._stream.join(client, encoding)
         self.metrics.clients.set(len(self._clients))
         return client
 
@@ -106,23 +95,33 @@ class Hub:
         """Forget a client."""
         for symbol in tuple(client.symbols):
             self._unfollow(client, symbol)
+        self._stream.leave(client)
         self._clients.discard(client)
         self.metrics.clients.set(len(self._clients))
-        self.metrics.conflated.inc(client.outbox.conflated)
+        self.metrics.conflated.inc(client.waiting.conflated)
 
     def handle(self, client: Client, text: str) -> None:
         """Do what a client's message says and queue the answer; raises Closed."""
         try:
-            message = protocol.parse(text)
+            found = protocol.object_of(text)
+            if client.follower is None and not client.symbols and "kinds" in found:
+                self._stream.join(client, JSON)
+            if client.follower is not None:
+                self._stream.handle(client, client.follower, found)
+                return
+            message = protocol.read(found)
             if isinstance(message, protocol.Unsubscribe):
                 self._unfollow(client, message.symbol)
                 return
             self._follow(client, message.symbol)
             answer = self._from_cursor(message) or self._snapshot(message.symbol)
         except protocol.MessageError as fault:
+            if client.follower is not None:
+                self._stream.fault(client, client.follower, fault)
+                return
             answer = protocol.error(fault)
         if not client.outbox.reply(answer):
-            raise Closed(POLICY_VIOLATION, "too slow: more was asked than was read")
+            raise Closed(POLICY_VIOLATION, TOO_SLOW)
         client.wake.set()
 
     def publish(self, entries: Sequence[Entry]) -> None:
@@ -140,6 +139,8 @@ class Hub:
             for client in self._followers[symbol]:
                 client.outbox.put(update)
                 client.wake.set()
+        if news:
+            self._stream.windows(news, Moment(entries[-1].end_ms, entries[-1].published_ms))
         self.metrics.encode_seconds.observe(time.perf_counter() - started_s)
 
     def restart(self, starts: Mapping[int, int]) -> None:
@@ -155,19 +156,22 @@ class Hub:
         """Queue a heartbeat for all clients."""
         text = protocol.heartbeat(self._now_ms(), self.history.newest_end_ms)
         for client in self._clients:
-            client.outbox.heartbeat(text)
-            client.wake.set()
+            if client.follower is None:
+                client.outbox.heartbeat(text)
+                client.wake.set()
+        self._stream.heartbeat()
 
     def sent(self, message: Message) -> None:
         """Account for a message that a client's socket has taken."""
-        update = message.update
-        if update is None:
+        moment = message.moment
+        if moment is None:
             return
         self.metrics.sent.inc()
         now_ms = self._now_ms()
-        self.metrics.end_to_sent_seconds.observe(max(0, now_ms - update.end_ms) / 1000)
-        if update.published_ms is not None:
-            self.metrics.published_to_sent_seconds.observe(max(0, now_ms - update.published_ms) / 1000)
+        if moment.end_ms is not None:
+            self.metrics.end_to_sent_seconds.observe(max(0, now_ms - moment.end_ms) / 1000)
+        if moment.published_ms is not None:
+            self.metrics.published_to_sent_seconds.observe(max(0, now_ms - moment.published_ms) / 1000)
 
     def _follow(self, client: Client, symbol: str) -> None:
         most = self._config.max_subscriptions
@@ -178,7 +182,7 @@ class Hub:
         client.symbols.add(symbol)
         if symbol not in self._followers:
             self._followers[symbol] = set()
-            self.changes += 1
+            self._changes += 1
         self._followers[symbol].add(client)
 
     def _unfollow(self, client: Client, symbol: str) -> None:
@@ -187,7 +191,7 @@ class Hub:
         followers = self._followers.get(symbol, set())
         followers.discard(client)
         if not followers and self._followers.pop(symbol, None) is not None:
-            self.changes += 1
+            self._changes += 1
 
     def _from_cursor(self, message: protocol.Subscribe) -> str | None:
         if message.cursor is None:
@@ -214,10 +218,10 @@ def _update(symbol: str, entries: Sequence[Entry]) -> Update:
     return Update(symbol, values, cursor, protocol.update(symbol, values, cursor), last.end_ms, last.published_ms)
 
 
-async def serve(websocket: WebSocket, hub: Hub, config: ServerConfig) -> None:
+async def serve(websocket: WebSocket, hub: Hub, config: ServerConfig, encoding: Encoding | None = None) -> None:
     """Carry messages between an accepted websocket and the hub until one of them ends it."""
     try:
-        client = hub.join()
+        client = hub.join(encoding)
     except Closed as full:
         hub.metrics.refused.labels("full").inc()
         await websocket.close(full.code, full.reason)
@@ -270,10 +274,22 @@ async def _send(websocket: WebSocket, hub: Hub, client: Client) -> None:
         client.wake.clear()
         if client.ended is not None:
             raise client.ended
-        while (message := client.outbox.take()) is not None:
-            try:
-                async with asyncio.timeout(SEND_MOST_S):
-                    await websocket.send_text(message.text)
-            except TimeoutError:
-                raise Closed(POLICY_VIOLATION, f"too slow: nothing was taken for {SEND_MOST_S:.0f} s") from None
+        began_s = time.perf_counter()
+        while (message := client.waiting.take()) is not None:
+            made_s = time.perf_counter() - began_s
+            await _send_one(websocket, message)
             hub.sent(message)
+            if message.moment is None:
+                await asyncio.sleep(ANSWER_PAUSE * made_s)
+            began_s = time.perf_counter()
+
+
+async def _send_one(websocket: WebSocket, message: Message) -> None:
+    try:
+        async with asyncio.timeout(SEND_MOST_S):
+            if isinstance(message.text, str):
+                await websocket.send_text(message.text)
+            else:
+                await websocket.send_bytes(message.text)
+    except TimeoutError:
+        raise Closed(POLICY_VIOLATION, f"too slow: nothing was taken for {SEND_MOST_S:.0f} s") from None

@@ -1,11 +1,9 @@
 """Reads `crypto_data_aggregated` and hands what it finds to the event loop.
 
-One `call_soon_threadsafe` carries a whole poll; a semaphore bounds how many wait, so a busy loop slows the reading down
-and doesn't grow a queue.
+One call carries a whole poll.
 """
 
 import asyncio
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -14,13 +12,12 @@ import structlog
 from klinestream.market.errors import RecordError
 from klinestream.market.topics import WINDOWS
 from klinestream.runtime.kafka import Reader, Record
+from server.hand_over import HandOver
 from server.health import FeedState
 from server.history import Entry
 from server.metrics import Metrics
-from server.reading import POLL_S, Reached, Reading
+from server.reading import Reached, Reading
 from server.records import entry_from
-
-POLLS_WAITING_MOST = 8
 
 log = structlog.get_logger()
 
@@ -43,10 +40,9 @@ class Feed:
         self._sink = sink
         self._metrics = metrics
         self._now_ms = now_ms
-        self._waiting = threading.Semaphore(POLLS_WAITING_MOST)
-        self._loop: asyncio.AbstractEventLoop | None = None
         starts = {WINDOWS.name: lambda reader: reader.offsets_at(WINDOWS.name, now_ms() - span_ms)}
         self._reading = Reading("feed", open_reader, starts, self)
+        self._hand_over = HandOver(self._reading.stopping)
 
     @property
     def state(self) -> FeedState:
@@ -60,7 +56,7 @@ class Feed:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start to read; findings go to `loop`."""
-        self._loop = loop
+        self._hand_over.to(loop)
         self._reading.start()
 
     def stop(self, timeout_s: float) -> None:
@@ -69,7 +65,7 @@ class Feed:
 
     def restart(self, topic: str, starts: Mapping[int, int]) -> None:  # noqa: ARG002  # there is one topic
         """What is held is void: see `reading.Sink`."""
-        self._hand_over(self._sink.restart, dict(starts))
+        self._hand_over.call(self._sink.restart, dict(starts))
 
     def take(self, records: Sequence[Record]) -> None:
         """Hand windows over: see `reading.Sink`."""
@@ -81,7 +77,7 @@ class Feed:
             except RecordError as error:
                 self._metrics.rejected.inc()
                 log.warning("record is no window", partition=record.partition, offset=record.offset, reason=str(error))
-        self._hand_over(self._sink.publish, entries)
+        self._hand_over.call(self._sink.publish, entries)
 
     def lag(self, topic: str, partition: int, behind: int) -> None:  # noqa: ARG002  # there is one topic
         """Show how much is left to read."""
@@ -90,17 +86,3 @@ class Feed:
     def reconnecting(self) -> None:
         """Count it."""
         self._metrics.reconnects.inc()
-
-    def _hand_over(self, receive: Callable[..., None], what: object) -> None:
-        """Call `receive(what)` in the event loop; waits while too much waits there."""
-        while not self._waiting.acquire(timeout=POLL_S):
-            if self._reading.stopping.is_set():
-                return
-
-        def received() -> None:
-            self._waiting.release()
-            receive(what)
-
-        assert self._loop is not None, "start() gives the loop"  # noqa: S101  # a fault in the program
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(received)

@@ -74,6 +74,10 @@ class _Series:
         self.ranks[at], self.offsets[at], self.values[at] = entry.rank, entry.offset, entry.value
         return True
 
+    def values_from(self, offset: int) -> tuple[bytes, ...]:
+        """The windows held that were read at this offset or after it, in order of time."""
+        return tuple(value for at, value in zip(self.offsets, self.values, strict=True) if at >= offset)
+
     def drop(self, count: int) -> None:
         """Forget the oldest windows; who has not seen them can't go on from a cursor any more."""
         if count <= 0:
@@ -96,16 +100,19 @@ class History:
         self._windows_most = windows_most
         self._symbols_most = symbols_most
         self._starts: dict[int, int] = {}
+        self._next: dict[int, int] = {}
         self._series: dict[str, _Series] = {}
 
     def begin(self, starts: Mapping[int, int]) -> None:
         """Forget everything; reading starts anew from these offsets, partition → offset."""
         self._starts = dict(starts)
+        self._next = dict(starts)
         self._series.clear()
         self.newest_end_ms = None
 
     def add(self, entry: Entry) -> bool:
         """Hold an entry. False if it brings nothing new: held already, replaced before it came, or too old."""
+        self._next[entry.partition] = max(entry.offset + 1, self._next.get(entry.partition, 0))
         if self.newest_end_ms is None or entry.end_ms > self.newest_end_ms:
             self.newest_end_ms = entry.end_ms
         if entry.end_ms <= self._horizon_ms():
@@ -119,6 +126,11 @@ class History:
         new = series.put(entry)
         self._trim(series)
         return new
+
+    @property
+    def positions(self) -> dict[int, int]:
+        """Partition → offset after all that was read of it."""
+        return dict(self._next)
 
     def symbols(self) -> list[str]:
         """The symbols with a window in the span, in order of name."""
@@ -160,8 +172,18 @@ class History:
         offset = cursor.get(series.partition)
         if offset is None or not series.floor <= offset <= series.next_offset:
             return None
-        missed = tuple(value for at, value in zip(series.offsets, series.values, strict=True) if at >= offset)
-        return Slice(missed, {series.partition: series.next_offset})
+        return Slice(series.values_from(offset), {series.partition: series.next_offset})
+
+    def missed(self, symbol: str, cursor: Cursor) -> Sequence[bytes] | None:
+        """As `since`, for a cursor over all symbols: it may be ahead of this symbol's newest window."""
+        series = self._series.get(symbol)
+        if series is None:
+            return None
+        self._trim(series)
+        offset = cursor.get(series.partition)
+        if offset is None or not series.floor <= offset <= self._next.get(series.partition, 0):
+            return None
+        return series.values_from(offset)
 
     def _horizon_ms(self) -> int:
         return (self.newest_end_ms or 0) - self.span_ms

@@ -29,11 +29,19 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """A message ready to be sent; `update` is what it carries, if it is one."""
+class Moment:
+    """When an update's newest window ended, and when it was published; None where it has none, or nobody says."""
 
-    text: str
-    update: Update | None = None
+    end_ms: int | None = None
+    published_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message ready to be sent, text or binary; `moment` if it is an update."""
+
+    text: str | bytes
+    moment: Moment | None = None
 
 
 class Outbox:
@@ -82,10 +90,10 @@ class Outbox:
             return Message(text)
         if self._updates:
             update = self._updates.popleft()
-            return Message(update.text, update)
+            return Message(update.text, _moment(update))
         if self._latest:
             update, left_out = self._latest.pop(next(iter(self._latest)))
-            return Message(protocol.update(update.symbol, update.values[-1:], update.cursor, conflated=left_out), update)
+            return Message(protocol.update(update.symbol, update.values[-1:], update.cursor, conflated=left_out), _moment(update))
         return None
 
     def _conflate(self, update: Update) -> None:
@@ -93,3 +101,7 @@ class Outbox:
         now_left_out = len(update.values) - 1 + (1 if before else 0)
         self.conflated += now_left_out
         self._latest[update.symbol] = update, left_out + now_left_out
+
+
+def _moment(update: Update) -> Moment:
+    return Moment(update.end_ms, update.published_ms)

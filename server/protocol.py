@@ -30,11 +30,12 @@ PARTITIONS_MOST = 128
 class MessageError(KlinestreamError):
     """A message that the protocol does not know; says what was expected and what came."""
 
-    def __init__(self, expected: str, came: str) -> None:
-        """Both go to the client as they are."""
+    def __init__(self, expected: str, came: str, do: str = "see docs/websocket.md") -> None:
+        """All go to the client as they are; `do` in version 2 only."""
         super().__init__(f"expected {expected}, got {came}")
         self.expected = expected
         self.came = came
+        self.do = do
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +54,34 @@ class Unsubscribe:
 
 
 def parse(text: str) -> Subscribe | Unsubscribe:
-    """A client's message; raises MessageError.
+    """A client's message of version 1; raises MessageError.
 
     >>> parse('{"op":"subscribe","symbol":"BTCUSDT","cursor":{"2":7}}')
     Subscribe(symbol='BTCUSDT', cursor={2: 7})
     """
+    return read(object_of(text))
+
+
+def object_of(text: str) -> dict[str, Any]:
+    """A client's message of any version, as JSON; raises MessageError."""
     try:
         message = orjson.loads(text)
     except orjson.JSONDecodeError:
-        raise MessageError("JSON", _shown(text)) from None
+        raise MessageError("JSON", shown(text), "send one JSON object a message, as text") from None
     if not isinstance(message, dict):
-        raise MessageError("a JSON object", _shown(message))
+        raise MessageError("a JSON object", shown(message), "send one JSON object a message, as text")
+    return message
+
+
+def read(message: dict[str, Any]) -> Subscribe | Unsubscribe:
+    """A client's message of version 1; raises MessageError."""
     match message.get("op"):
         case "subscribe":
-            return Subscribe(_symbol(message), _cursor(message.get("cursor")))
+            return Subscribe(_symbol(message), cursor_of(message.get("cursor")))
         case "unsubscribe":
             return Unsubscribe(_symbol(message))
         case op:
-            raise MessageError('op "subscribe" or "unsubscribe"', _shown(op))
+            raise MessageError('op "subscribe" or "unsubscribe"', shown(op))
 
 
 def snapshot(symbol: str, values: Sequence[bytes], cursor: Mapping[int, int], *, now_ms: int, span_ms: int, stale_after_ms: int) -> str:
@@ -105,10 +116,11 @@ def _symbol(message: dict[str, Any]) -> str:
     symbol = message.get("symbol")
     if isinstance(symbol, str) and 0 < len(symbol) <= SYMBOL_MOST_CHARS and symbol.isprintable() and symbol == symbol.upper():
         return symbol
-    raise MessageError(f"a symbol in upper case of at most {SYMBOL_MOST_CHARS} characters", _shown(symbol))
+    raise MessageError(f"a symbol in upper case of at most {SYMBOL_MOST_CHARS} characters", shown(symbol))
 
 
-def _cursor(cursor: Any) -> Mapping[int, int] | None:
+def cursor_of(cursor: Any) -> Mapping[int, int] | None:
+    """Partition → next offset, as a client has sent it; raises MessageError."""
     if cursor is None:
         return None
     if isinstance(cursor, dict) and len(cursor) <= PARTITIONS_MOST:
@@ -116,7 +128,7 @@ def _cursor(cursor: Any) -> Mapping[int, int] | None:
             return {_whole(partition): _whole(offset) for partition, offset in cursor.items()}
         except ValueError:
             pass
-    raise MessageError("a cursor, partition → next offset, or none", _shown(cursor))
+    raise MessageError("a cursor, partition → next offset, or none", shown(cursor))
 
 
 def _whole(value: Any) -> int:
@@ -127,5 +139,6 @@ def _whole(value: Any) -> int:
     raise ValueError
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """What came, for a person: shortened."""
     return repr(value)[:80]

@@ -36,8 +36,8 @@ def run(config: Config) -> None:
             app,
             ws="websockets-sansio",
             ws_max_size=MESSAGE_MOST_BYTES,
-            # Packing each client's copy apart would cost more than it saves: an update has a few hundred bytes.
-            ws_per_message_deflate=False,
+            # Each client's copy is packed apart, which mostly costs more than it saves: an update has a few hundred bytes.
+            ws_per_message_deflate=config.server.compress,
             timeout_graceful_shutdown=GRACE_S,
             log_config=None,
             log_level="warning",

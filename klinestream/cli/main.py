@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from klinestream import __version__
-from klinestream.cli import alerts, doctor, gaps, history, job, producer, repair, server, standin, symbols, topics, up, verify
+from klinestream.cli import alerts, doctor, gaps, history, job, producer, repair, server, standin, symbols, topics, up, verify, watch
 from klinestream.market.errors import KlinestreamError
 from klinestream.runtime import config
 
@@ -21,6 +21,7 @@ app.command()(up.up)
 app.command()(doctor.doctor)
 app.command()(producer.producer)
 app.command()(server.server)
+app.command()(watch.watch)
 app.command()(gaps.gaps)
 app.command()(history.history)
 app.command()(repair.repair)

@@ -281,6 +281,8 @@ class ServerConfig(Section):
     """Symbols that one client may follow at once."""
     messages_per_s: Annotated[float, Field(gt=0, le=10_000)] = 20.0
     """Messages that one client may send a second, with bursts of twice as many."""
+    compress: bool = False
+    """Compress websocket messages for clients that offer it: fewer bytes, and each client's copy is packed apart."""
     history_candles: Annotated[int, Field(ge=1, le=5000)] = 500
     """Closed candles held of each symbol and interval for REST, with their indicators; some 300 bytes each."""
     requests_per_s: Annotated[float, Field(gt=0, le=100_000)] = 50.0

@@ -8,12 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klinestream.runtime.config import ServerConfig
+from server.candle_store import CandleStore
 from server.clients import Allowance, Client, Closed, Hub
 from server.health import FeedState, reasons_not_ready
 from server.history import Entry, History
 from server.metrics import Metrics
 from server.outbox import REPLIES_MOST
 from server.security import CONTENT_SECURITY_POLICY, origin_allowed
+from server.stream import Stream
 
 NOW_MS = 1_790_000_000_000
 
@@ -21,7 +23,9 @@ NOW_MS = 1_790_000_000_000
 def hub(**settings: Any) -> Hub:
     history = History(120_000, windows_most=1000, symbols_most=100)
     history.begin({0: 0})
-    return Hub(ServerConfig(**settings), history, Metrics(), lambda: NOW_MS)
+    config = ServerConfig(**settings)
+    stream = Stream(config, history, CandleStore(1), lambda: NOW_MS)
+    return Hub(config, history, stream, Metrics(), lambda: NOW_MS)
 
 
 def entry(offset: int, symbol: str = "BTCUSDT") -> Entry:

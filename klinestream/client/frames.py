@@ -1,0 +1,60 @@
+"""History from the server's REST interface as polars frames."""
+
+import io
+from typing import TYPE_CHECKING
+
+import httpx
+
+from klinestream.client.address import DEFAULT_URL, ClientError, checked, is_local
+
+if TYPE_CHECKING:
+    import polars
+
+KINDS = ("windows", "candles", "indicators", "signals")
+LIMIT_MOST = 1000
+_TIMEOUT_S = 30.0
+
+
+def frame(
+    symbol: str,
+    kind: str = "candles",
+    interval: str = "1m",
+    *,
+    from_ms: int | None = None,
+    to_ms: int | None = None,
+    limit: int = 500,
+    url: str = DEFAULT_URL,
+) -> "polars.DataFrame":
+    """The newest records of a symbol, in order of time; with `from_ms` the oldest from then on, `to_ms` is exclusive (ms since 1970 UTC).
+
+    `kind` is windows, candles, indicators or signals. The columns are the fields of the topic, prices and volumes of candles exact
+    decimals; windows have no interval. `limit` is up to 1000. Raises ClientError.
+    """
+    if kind not in KINDS:
+        raise ClientError(f"expected a kind among {', '.join(KINDS)}, got {kind!r}")
+    try:
+        import polars  # noqa: PLC0415  # heavy, and only frames need it
+    except ImportError:
+        raise ClientError("expected polars, which frames are made with, but it isn't installed: pip install polars") from None
+    asked = {"symbol": symbol, "from": from_ms, "to": to_ms, "limit": limit, "format": "arrow"}
+    asked |= {} if kind == "windows" else {"interval": interval}
+    content = _get(f"{checked(url).rstrip('/')}/api/v1/{kind}", {name: value for name, value in asked.items() if value is not None})
+    return polars.read_ipc_stream(io.BytesIO(content))
+
+
+def _get(url: str, asked: dict[str, str | int]) -> bytes:
+    try:
+        answer = httpx.get(url, params=asked, timeout=_TIMEOUT_S, trust_env=not is_local(url))
+    except httpx.HTTPError as error:
+        raise ClientError(f"expected an answer from {url}, got none ({error}): is `klinestream server` running there?") from None
+    if answer.status_code != httpx.codes.OK:
+        raise ClientError(f"{url}: {_why(answer)}")
+    return answer.content
+
+
+def _why(answer: httpx.Response) -> str:
+    try:
+        told = answer.json()["error"]
+        return f"expected {told['expected']}, got {told['came']}: {told['do']}"
+    except (ValueError, KeyError, TypeError):
+        return f"expected records, got status {answer.status_code}: is this address one of klinestream's server?"

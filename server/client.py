@@ -1,0 +1,56 @@
+"""One websocket client, of whichever version, and how its connection ends."""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+
+from server.outbox import Outbox
+from server.stream_encoding import Encoding
+from server.stream_outbox import StreamOutbox
+from server.stream_series import Kind, Series
+
+POLICY_VIOLATION = 1008
+SERVICE_RESTART = 1012
+TRY_AGAIN_LATER = 1013
+
+
+class Closed(Exception):  # noqa: N818  # an ending, with full right in some cases, not an error
+    """The server ends this client's connection, with a websocket close code and a reason for a person."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        """`reason` begins with a short, stable phrase, and goes on after a colon."""
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+@dataclass(eq=False, slots=True)
+class Follower:
+    """What a client of version 2 follows."""
+
+    encoding: Encoding
+    outbox: StreamOutbox
+    series: dict[Series, int] = field(default_factory=dict)
+    """Each with the most records that a snapshot of it may have."""
+    symbols: Counter[str] = field(default_factory=Counter)
+    """Each with the number of its series."""
+    patterns: dict[str, dict[tuple[Kind, str], int]] = field(default_factory=dict)
+    """Pattern → kind and interval → limit, for symbols that appear later."""
+    told_full: bool = False
+    """It knows that a pattern means more symbols than it may follow."""
+
+
+@dataclass(eq=False, slots=True)
+class Client:
+    """One websocket client: what it follows and what waits for it. `follower` is there once it speaks version 2."""
+
+    outbox: Outbox
+    symbols: set[str] = field(default_factory=set)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: Closed | None = None
+    follower: Follower | None = None
+
+    @property
+    def waiting(self) -> Outbox | StreamOutbox:
+        """What waits for it."""
+        return self.outbox if self.follower is None else self.follower.outbox

@@ -1,0 +1,85 @@
+"""What version 2 of the websocket speaks of: kinds of records, series of them, and single records as they were read. Pure."""
+
+import enum
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from klinestream.market.topics import CANDLES, INDICATORS, PROVISIONAL_CANDLES, SIGNALS, WINDOWS
+
+Positions = Mapping[str, Mapping[int, int]]
+"""Topic → partition → offset of the first record that the holder has not seen."""
+
+
+class Kind(enum.StrEnum):
+    """Kinds of records that a client may follow."""
+
+    WINDOWS = "windows"
+    CANDLES = "candles"
+    PROVISIONAL = "provisional"
+    INDICATORS = "indicators"
+    SIGNALS = "signals"
+
+    @property
+    def topic(self) -> str:
+        """Where its records come from."""
+        return _TOPICS[self]
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether each interval is a series of its own."""
+        return self in WITH_INTERVALS
+
+
+_TOPICS = {
+    Kind.WINDOWS: WINDOWS.name,
+    Kind.CANDLES: CANDLES.name,
+    Kind.PROVISIONAL: PROVISIONAL_CANDLES.name,
+    Kind.INDICATORS: INDICATORS.name,
+    Kind.SIGNALS: SIGNALS.name,
+}
+WITH_INTERVALS = (Kind.CANDLES, Kind.INDICATORS, Kind.SIGNALS)
+KIND_OF_TOPIC = {topic: kind for kind, topic in _TOPICS.items()}
+
+
+class Series(NamedTuple):
+    """The records of one kind, symbol and interval; windows and candles in progress have no interval."""
+
+    kind: Kind
+    symbol: str
+    interval: str = ""
+
+    def named(self) -> dict[str, str]:
+        """Its parts by name, as messages have them.
+
+        >>> Series(Kind.WINDOWS, "BTCUSDT").named()
+        {'kind': 'windows', 'symbol': 'BTCUSDT'}
+        """
+        names = {"kind": self.kind.value, "symbol": self.symbol}
+        return names | {"interval": self.interval} if self.interval else names
+
+
+class Item(NamedTuple):
+    """One record of a series as it was read; `value` is its JSON, passed on as it is.
+
+    Several records may claim one identity (series, time and `detail`): the highest revision counts, then the earliest `since`.
+    """
+
+    series: Series
+    time_ms: int
+    revision: int
+    since_ms: int
+    partition: int
+    offset: int
+    value: bytes
+    detail: str = ""
+    """Of a signal its rule and side."""
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """The greatest rank among records of one identity counts."""
+        return self.revision, -self.since_ms
+
+    @property
+    def identity(self) -> tuple[Series, int, str]:
+        """What it is known by."""
+        return self.series, self.time_ms, self.detail
