@@ -8,8 +8,9 @@ COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes
 # What `make demo` adds to `klinestream up`, for example: make demo ARGS="--exchange binance"
 ARGS ?= --symbols 50
 
-# Tests wait more than they compute. A file's tests stay together: each process has a broker and a cluster of its own.
-IN_PARALLEL := --numprocesses 2 --dist loadfile
+# Tests wait more than they compute. A file's tests stay together: each process has a broker and a cluster of its own. The files
+# keep their order, in which the longest come early.
+IN_PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install demo test check bench soak chaos lock clean
 .DELETE_ON_ERROR:
