@@ -16,6 +16,7 @@ from klinestream.stack.part import wait_before_restart
 
 # What the job's Python operators import of ours.
 _SHIPPED = ("klinestream", "jobs")
+_KINDS = ("*.py", "*.sql")
 _KEEP_EVERY_S = 2.0
 
 log = structlog.get_logger()
@@ -82,6 +83,6 @@ def _archive(file: Path) -> Path:
     root = Path(__file__).resolve().parents[2]
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for package in _SHIPPED:
-            for module in sorted((root / package).rglob("*.py")):
-                archive.write(module, module.relative_to(root))
+            for file_of_ours in sorted(path for kind in _KINDS for path in (root / package).rglob(kind)):
+                archive.write(file_of_ours, file_of_ours.relative_to(root))
     return file
