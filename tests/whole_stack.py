@@ -30,6 +30,8 @@ class TestStack:
             "server": {"port": server_port} | tables.pop("server", {}),
             "producer": {"metrics_port": metrics_port} | tables.pop("producer", {}),
             "repair": {"metrics_port": repair_port} | tables.pop("repair", {}),
+            # Enough to join history to what is live; more would only be more of the same to prove.
+            "candles": {"history": 60} | tables.pop("candles", {}),
         }
         options = up.Options(symbols=symbols)
         self.config = up.effective(load(None, **given, **tables), options)

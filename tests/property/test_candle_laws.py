@@ -155,7 +155,7 @@ def whole() -> Run:
     return reference()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(pieces=feeds(), data=st.data())
 def test_however_it_comes_the_values_that_count_are_those_of_the_whole_series(whole: Run, pieces: list[Piece], data: st.DataObject) -> None:
     """With holes, late history and restarts: no identity gets two values, and once history has come each best value is the true one."""
