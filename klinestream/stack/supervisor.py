@@ -31,6 +31,7 @@ JOBS = ("windows", "candles")
 # What tells that they flow: something each second.
 _OUTPUTS = {"windows": WINDOWS, "candles": PROVISIONAL_CANDLES}
 _TICK_S = 0.1
+_FIRST_RESULTS_S = 20.0
 _ROOM_EVERY_S = 10.0
 # What ends first is what writes, what ends last is what it writes to; three times this is below the promised 10 s.
 _STOP_ORDER: tuple[tuple[str, ...], ...] = (
@@ -70,6 +71,7 @@ class Supervisor:
         self._guardian: Guardian | None = None
         self._parts: dict[str, Part] = {}
         self._jobs: dict[str, JobKeeper] = {}
+        self._settled: dict[str, float] = {}
         self._next_room = 0.0
         self._short_of_room = False
 
@@ -126,13 +128,18 @@ class Supervisor:
         if topics_made:
             self._meter.start()
         may_start = topics_made and job_manager.pid is not None
-        for job in self._jobs.values():
+        for name, job in self._jobs.items():
             job.tick(now, may_start)
-            # One after the other: two submissions at once would only make the first one late.
-            may_start = may_start and job.settled
+            # One after the other: what the next one takes to be submitted would only make this one's first results late.
+            may_start = may_start and job.settled and self._gives(name, now)
         if now >= self._next_room:
             self._next_room = now + _ROOM_EVERY_S
             self._look_at_room()
+
+    def _gives(self, job: str, now: float) -> bool:
+        """The chart shows what a job gives, or it has had its time: there may be nothing to give."""
+        since = self._settled.setdefault(job, now)
+        return now - since > _FIRST_RESULTS_S or self.chart_has_data()
 
     def rows(self) -> Sequence[Row]:
         """All parts, the job among them, in a fixed order."""
