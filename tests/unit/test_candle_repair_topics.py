@@ -1,8 +1,7 @@
 """What a repair of candles reads and publishes: over topics in memory, since what matters here no broker does on demand."""
 
 import itertools
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import orjson
@@ -20,6 +19,7 @@ from klinestream.market.topics import AGGREGATES, CANDLE_HISTORY, CANDLES, INDIC
 from klinestream.replay.candle_repair import Versions, market_fields, reaches
 from klinestream.replay.candle_repair_topics import CandleIndex, CandleOutcome, CandleTopicRepair
 from klinestream.runtime.kafka import Record
+from tests.kept_topics import KeptTopics
 
 SETTINGS = CandleSettings(
     ("1m", "5m"),
@@ -75,14 +75,11 @@ def series(count: int, interval: str = "5m") -> list[Candle]:
     return [candle(place, interval=interval) for place in range(count)]
 
 
-class Topics:
-    """A `Reader` of one partition a topic; retention takes records from the front."""
+class Topics(KeptTopics):
+    """Candles and the corrections of some."""
 
     def __init__(self, candles: Sequence[Candle], corrections: Sequence[bytes]) -> None:
-        self.records: dict[str, list[Record]] = defaultdict(list)
-        self.first: dict[str, int] = defaultdict(int)
-        self.markers: dict[str, int] = defaultdict(int)
-        self._position: dict[str, int] = {}
+        super().__init__()
         for one in candles:
             self.put(CANDLES.name, encode_event(one), one.close_time_ms)
         for value in corrections:
@@ -91,28 +88,6 @@ class Topics:
     def put(self, topic: str, value: bytes, time_ms: int) -> None:
         headers = ((PUBLISHED_HEADER, b"%d" % time_ms),)
         self.records[topic].append(Record(topic, SYMBOL.encode(), value, time_ms, headers, 0, len(self.records[topic])))
-
-    def partitions(self, topic: str) -> Sequence[int]:
-        return [0] if topic in self.records else []
-
-    def bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
-        return {0: (self.first[topic], len(self.records[topic]) + self.markers[topic])}
-
-    def offsets_at(self, topic: str, time_ms: int) -> Mapping[int, int]:
-        found = (r.offset for r in self.records[topic][self.first[topic] :] if r.timestamp_ms >= time_ms)
-        return {0: next(found, len(self.records[topic]))}
-
-    def assign(self, positions: Mapping[tuple[str, int], int]) -> None:
-        self._position = {topic: offset for (topic, _), offset in positions.items()}
-
-    def poll(self, timeout_s: float) -> Sequence[Record]:
-        assert timeout_s > 0
-        found = [record for topic, offset in self._position.items() for record in self.records[topic][offset : offset + 100]]
-        self._position = {topic: offset + 100 for topic, offset in self._position.items()}
-        return found
-
-    def close(self) -> None:
-        self._position = {}
 
 
 class Repairing:

@@ -1,7 +1,7 @@
 """What a repair reads and publishes: over topics in memory, since what matters here no broker does on demand."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -13,42 +13,19 @@ from klinestream.market.windows import WindowSettings
 from klinestream.replay.repair import warm_up_ms
 from klinestream.replay.repair_topics import Outcome, TopicRepair
 from klinestream.runtime.kafka import Record
+from tests.kept_topics import KeptTopics
 from tests.klines import START_MS, kline
 
 SETTINGS = WindowSettings(rsi_period=2)
 WARM_UP_S = warm_up_ms(SETTINGS) // SECOND_MS
 
 
-class Topics:
-    """A `Reader` of one partition a topic; retention takes records from the front, the end may lie past the last one."""
+class Topics(KeptTopics):
+    """A feed and its repairs."""
 
     def __init__(self, feed: Sequence[Kline], repairs: Sequence[Kline]) -> None:
-        self.records = {KLINES.name: _records(KLINES.name, feed), KLINE_REPAIRS.name: _records(KLINE_REPAIRS.name, repairs)}
-        self.first = dict.fromkeys(self.records, 0)
-        self.markers = dict.fromkeys(self.records, 0)
-        self._position: dict[str, int] = {}
-
-    def partitions(self, topic: str) -> Sequence[int]:
-        return [0] if topic in self.records else []
-
-    def bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
-        return {0: (self.first[topic], len(self.records[topic]) + self.markers[topic])}
-
-    def offsets_at(self, topic: str, time_ms: int) -> Mapping[int, int]:
-        found = (r.offset for r in self.records[topic][self.first[topic] :] if r.timestamp_ms >= time_ms)
-        return {0: next(found, len(self.records[topic]))}
-
-    def assign(self, positions: Mapping[tuple[str, int], int]) -> None:
-        self._position = {topic: offset for (topic, _), offset in positions.items()}
-
-    def poll(self, timeout_s: float) -> Sequence[Record]:
-        assert timeout_s > 0
-        found = [record for topic, offset in self._position.items() for record in self.records[topic][offset : offset + 100]]
-        self._position = {topic: offset + 100 for topic, offset in self._position.items()}
-        return found
-
-    def close(self) -> None:
-        self._position = {}
+        super().__init__()
+        self.records |= {KLINES.name: _records(KLINES.name, feed), KLINE_REPAIRS.name: _records(KLINE_REPAIRS.name, repairs)}
 
 
 def _records(topic: str, klines: Sequence[Kline]) -> list[Record]:
