@@ -4,21 +4,14 @@ partition   first ├─ chunk 0 ─┼─ chunk 1 ─┼─ ··· ─┼─ ch
                    nearly all  └─ a symbol that was added later: by halving, between a chunk without and one with it
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from contextlib import closing
 
-from klinestream.market.errors import BrokerError
 from klinestream.market.events import SECOND_MS
-from klinestream.market.partitions import partition_of
 from klinestream.market.topics import KLINES
 from klinestream.runtime.config import KafkaConfig
-from klinestream.runtime.kafka import Reader, Record, open_reader
-
-_ROUNDS = 4  # records a symbol in a chunk, where all of a partition are followed
-_CHUNK_LEAST = 200
-_PATIENCE_POLLS = 50
-_POLL_S = 0.2
+from klinestream.runtime.kafka import Reader, open_reader
+from producer.topic_chunks import by_partition, chunk_size, records_between
 
 
 def first_klines(config: KafkaConfig, client_id: str, symbols: Collection[str], followed: int) -> dict[str, int]:
@@ -30,11 +23,8 @@ def first_klines(config: KafkaConfig, client_id: str, symbols: Collection[str], 
     found: dict[str, int] = {}
     with closing(open_reader(config, client_id)) as reader:
         bounds = reader.bounds(KLINES.name)
-        by_partition: dict[int, list[str]] = defaultdict(list)
-        for symbol in symbols:
-            by_partition[partition_of(symbol, len(bounds))].append(symbol)
-        size = max(_CHUNK_LEAST, _ROUNDS * followed)
-        for partition, mine in by_partition.items():
+        size = chunk_size(followed)
+        for partition, mine in by_partition(symbols, len(bounds)).items():
             chunks = _Chunks(reader, partition, *bounds[partition], size)
             for symbol in mine:
                 since_ms = _search(chunks, symbol)
@@ -48,7 +38,7 @@ class _Chunks:
 
     def __init__(self, reader: Reader, partition: int, first: int, end: int, size: int) -> None:
         self._reader = reader
-        self._place = (KLINES.name, partition)
+        self._partition = partition
         self._first, self._end, self._size = first, end, size
         self._read: dict[int, dict[str, int]] = {}
 
@@ -68,20 +58,10 @@ class _Chunks:
         # The last chunk is as long as the others, so that every symbol has room in it.
         begin = max(min(begin, self._end - self._size), self._first)
         opened: dict[str, int] = {}
-        for record in self._records(begin, min(begin + self._size, self._end)):
+        for record in records_between(self._reader, self._partition, begin, min(begin + self._size, self._end)):
             if record.key:
                 opened.setdefault(record.key.decode(errors="replace"), record.timestamp_ms + 1 - SECOND_MS)
         return opened
-
-    def _records(self, begin: int, end: int) -> Iterable[Record]:
-        self._reader.assign({self._place: begin})
-        for _ in range(_PATIENCE_POLLS):
-            for record in self._reader.poll(_POLL_S):
-                if record.offset < end:
-                    yield record
-                if record.offset >= end - 1:
-                    return
-        raise BrokerError(f"expected {self._place[0]} up to offset {end} of partition {self._place[1]}, but nothing came: check the broker")
 
 
 def _search(chunks: _Chunks, symbol: str) -> int | None:

@@ -8,7 +8,6 @@ in the chunks 1, 3, 7, 15 … from the end, and then by halving between the last
 """
 
 import threading
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
 
@@ -16,16 +15,11 @@ import orjson
 
 from klinestream.market.codec import decode_kline
 from klinestream.market.continuity import Tail
-from klinestream.market.errors import BrokerError, RecordError
-from klinestream.market.partitions import partition_of
+from klinestream.market.errors import RecordError
 from klinestream.market.topics import KLINES
 from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka import Reader, Record, open_reader
-
-_ROUNDS = 4  # records a symbol in a chunk, where all of a partition are followed
-_CHUNK_LEAST = 200
-_PATIENCE_POLLS = 50
-_POLL_S = 0.2
+from producer.topic_chunks import by_partition, chunk_size, records_between
 
 
 class Tails:
@@ -44,12 +38,9 @@ class Tails:
         """
         with self._lock, closing(open_reader(self._config, self._client_id)) as reader:
             bounds = reader.bounds(KLINES.name)
-            by_partition: dict[int, list[str]] = defaultdict(list)
-            for symbol in symbols:
-                by_partition[partition_of(symbol, len(bounds))].append(symbol)
             found: dict[str, Tail] = {}
-            for partition, mine in by_partition.items():
-                chunks = _Chunks(reader, partition, *bounds[partition], max(_CHUNK_LEAST, _ROUNDS * len(mine)))
+            for partition, mine in by_partition(symbols, len(bounds)).items():
+                chunks = _Chunks(reader, partition, *bounds[partition], chunk_size(len(mine)))
                 found |= _search(chunks, mine, deep)
         return found
 
@@ -59,7 +50,7 @@ class _Chunks:
 
     def __init__(self, reader: Reader, partition: int, first: int, end: int, size: int) -> None:
         self._reader = reader
-        self._place = (KLINES.name, partition)
+        self._partition = partition
         self._first, self._end, self._size = first, end, size
         self._read: dict[int, dict[str, Tail]] = {}
 
@@ -72,18 +63,8 @@ class _Chunks:
         """Symbol → its newest record in a chunk."""
         if number not in self._read:
             end = self._end - number * self._size
-            self._read[number] = _tails(self._records(max(self._first, end - self._size), end))
+            self._read[number] = _tails(records_between(self._reader, self._partition, max(self._first, end - self._size), end))
         return self._read[number]
-
-    def _records(self, begin: int, end: int) -> Iterable[Record]:
-        self._reader.assign({self._place: begin})
-        for _ in range(_PATIENCE_POLLS):
-            for record in self._reader.poll(_POLL_S):
-                if record.offset < end:
-                    yield record
-                if record.offset >= end - 1:
-                    return
-        raise BrokerError(f"expected {self._place[0]} up to offset {end} of partition {self._place[1]}, but nothing came: check the broker")
 
 
 def _tails(records: Iterable[Record]) -> dict[str, Tail]:

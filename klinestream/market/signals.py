@@ -118,6 +118,15 @@ def signal_id(symbol: str, interval: str, rule: str, side: Side, open_time_ms: i
     return f"{symbol}:{interval}:{rule}:{side}:{open_time_ms}"
 
 
+def looked_at(settings: SignalSettings) -> dict[str, tuple[str, ...]]:
+    """Rule → names of the values that it looks at; of two the first less the second.
+
+    >>> looked_at(SignalSettings(("rsi", "ema_cross")))
+    {'rsi': ('rsi_14',), 'ema_cross': ('ema_12', 'ema_26')}
+    """
+    return {rule: _names(rule, settings) for rule in settings.rules}
+
+
 def reason(fired: Fired) -> str:
     """Why it fired, for a person to read.
 
@@ -190,29 +199,39 @@ class _Cross:
 
 
 def _rules_of(rule: str, settings: SignalSettings, names: tuple[str, ...]) -> list[_Rule]:
+    places = _places(rule, _names(rule, settings), names, settings)
     if rule == RSI:
-        (place,) = _places(rule, (f"rsi_{settings.rsi_period}",), names, f"{settings.rsi_period} to indicators.rsi")
+        (place,) = places
         subject, low, high, back = f"RSI {settings.rsi_period}", settings.rsi_low, settings.rsi_high, settings.hysteresis
         return [
             _Limit(rule, Side.BUY, subject, place, low, low + back),
             _Limit(rule, Side.SELL, subject, place, high, high - back),
         ]
     if rule == MACD_CROSS:
-        numbers = "_".join(map(str, settings.macd))
-        wanted = (f"macd_{numbers}", f"macd_signal_{numbers}")
-        line, signal = _places(rule, wanted, names, f"{list(settings.macd)} to indicators.macd")
-        return [_Cross(rule, f"MACD {'/'.join(map(str, settings.macd))} and its signal line", line, signal)]
-    if rule == EMA_CROSS:
-        fast, slow = settings.ema
-        wanted = (f"ema_{fast}", f"ema_{slow}")
-        first, second = _places(rule, wanted, names, f"{fast} and {slow} to indicators.ema")
-        return [_Cross(rule, f"EMA {fast} and EMA {slow}", first, second)]
-    raise ConfigError(f"signals.rules: expected {RSI}, {MACD_CROSS} or {EMA_CROSS}, got {rule!r}")
+        return [_Cross(rule, f"MACD {'/'.join(map(str, settings.macd))} and its signal line", *places)]
+    return [_Cross(rule, " and ".join(f"EMA {period}" for period in settings.ema), *places)]
 
 
-def _places(rule: str, wanted: tuple[str, ...], names: tuple[str, ...], remedy: str) -> list[int]:
+def _names(rule: str, settings: SignalSettings) -> tuple[str, ...]:
+    macd = "_".join(map(str, settings.macd))
+    of_rule = {
+        RSI: (f"rsi_{settings.rsi_period}",),
+        MACD_CROSS: (f"macd_{macd}", f"macd_signal_{macd}"),
+        EMA_CROSS: tuple(f"ema_{period}" for period in settings.ema),
+    }
+    if rule not in of_rule:
+        raise ConfigError(f"signals.rules: expected {RSI}, {MACD_CROSS} or {EMA_CROSS}, got {rule!r}")
+    return of_rule[rule]
+
+
+def _places(rule: str, wanted: tuple[str, ...], names: tuple[str, ...], settings: SignalSettings) -> list[int]:
     missing = [name for name in wanted if name not in names]
     if missing:
+        remedy = {
+            RSI: f"{settings.rsi_period} to indicators.rsi",
+            MACD_CROSS: f"{list(settings.macd)} to indicators.macd",
+            EMA_CROSS: f"{' and '.join(map(str, settings.ema))} to indicators.ema",
+        }[rule]
         raise ConfigError(
             f"signals.rules has {rule}, which looks at {' and '.join(missing)}, but the indicators don't compute that: "
             f"add {remedy}, or take {rule} out of signals.rules"

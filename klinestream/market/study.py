@@ -11,7 +11,7 @@ from klinestream.market.candles import BASE, BEGAN, CLOSE, HIGH, LOW, OPEN, QUOT
 from klinestream.market.decimals import Floats, Ints
 from klinestream.market.indicators.catalogue import IndicatorSet, IndicatorSettings
 from klinestream.market.indicators.protocol import Candles
-from klinestream.market.signals import EMA_CROSS, MACD_CROSS, RSI, Fired, SignalRules, SignalSettings
+from klinestream.market.signals import Fired, SignalRules, SignalSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +47,6 @@ class StudyRows:
             fired=[replace(fired, row=places[fired.row]) for fired in self.fired if fired.row in places],
             totals=self.totals[:, rows],
         )
-
-
-def looked_at(settings: SignalSettings) -> dict[str, tuple[str, ...]]:
-    """Rule → names of the values that it looks at; of two the first less the second.
-
-    >>> looked_at(SignalSettings(("rsi", "ema_cross")))
-    {'rsi': ('rsi_14',), 'ema_cross': ('ema_12', 'ema_26')}
-    """
-    macd = "_".join(map(str, settings.macd))
-    of_rule = {
-        RSI: (f"rsi_{settings.rsi_period}",),
-        MACD_CROSS: (f"macd_{macd}", f"macd_signal_{macd}"),
-        EMA_CROSS: tuple(f"ema_{period}" for period in settings.ema),
-    }
-    return {rule: of_rule[rule] for rule in settings.rules}
 
 
 def candles_of(table: Ints) -> Candles:

@@ -35,7 +35,8 @@ from klinestream.market.decimals import Ints
 from klinestream.market.events import Candle, CandleOrigin, HistoryReason, Signal, SignalState
 from klinestream.market.indicators.catalogue import IndicatorSet
 from klinestream.market.intervals import INTERVALS, MINUTE_MS
-from klinestream.market.study import StudyRows, looked_at
+from klinestream.market.signals import looked_at
+from klinestream.market.study import StudyRows
 
 Bools = npt.NDArray[np.bool_]
 

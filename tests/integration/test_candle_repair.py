@@ -1,13 +1,9 @@
 """Corrected candles on a real broker: a record of the exchange leads to revised indicators and signals, once and while it follows."""
 
-import os
-import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import numpy as np
 import orjson
 import pytest
@@ -22,13 +18,12 @@ from klinestream.market.intervals import INTERVALS
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import CANDLE_HISTORY, CANDLES, INDICATORS, SIGNALS, SYMBOL_PARTITIONS
 from klinestream.replay.candle_repair import reaches
-from klinestream.runtime.config import PREFIX, Config, SignalsConfig
+from klinestream.runtime.config import Config, SignalsConfig
 from klinestream.runtime.kafka import Record
 from klinestream.runtime.studies import candle_settings
-from klinestream.stack.java import scripts
 from tests.candles import Identity, best, keep
 from tests.eventually import eventually
-from tests.ports import free_ports
+from tests.integration.running_repair import Repair
 from tests.stack import TestBroker
 from tests.topics import Topic, create_all, publish
 
@@ -106,45 +101,9 @@ def copied(broker: TestBroker, symbol: str, place: int, revision: int, jump: int
     publish(broker.bootstrap_servers, [record(CANDLES.name, line) for line in lines])
 
 
-def environment(broker: TestBroker, port: int = 0) -> dict[str, str]:
-    own = {"KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers, "REPAIR__METRICS_PORT": str(port), "REPAIR__SETTLE_S": "1"}
-    own |= {f"SIGNALS__{name.upper()}": str(getattr(RULES, name)) for name in ("rsi_low", "rsi_high", "hysteresis")}
-    return {"PATH": os.environ["PATH"]} | {PREFIX + key: value for key, value in own.items()}
-
-
-def repair(broker: TestBroker, folder: Path, *arguments: str) -> str:
-    command = [str(scripts() / "klinestream"), "repair", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment(broker), capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
-
-
-class Following:
-    """`klinestream repair --follow` in a process of its own."""
-
-    def __init__(self, broker: TestBroker, folder: Path) -> None:
-        (self.port,) = free_ports(1)
-        with (folder / "repair.log").open("ab") as output:
-            command = [str(scripts() / "klinestream"), "repair", "--follow"]
-            self._process = subprocess.Popen(command, cwd=folder, env=environment(broker, self.port), stdout=output, stderr=output)
-
-    def metric(self, name: str) -> float:
-        try:
-            text = httpx.get(f"http://127.0.0.1:{self.port}/metrics", trust_env=False).text
-        except httpx.TransportError:
-            return -1
-        return float(next(line.rsplit(" ", 1)[1] for line in text.splitlines() if line.startswith(f"klinestream_repair_{name} ")))
-
-    def is_well(self) -> bool:
-        try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/healthz", trust_env=False).is_success
-        except httpx.TransportError:
-            return False
-
-    def end(self) -> int:
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(10)
+def repair(broker: TestBroker, folder: Path) -> Repair:
+    """The command with this module's rules."""
+    return Repair(broker, folder, {f"SIGNALS__{name.upper()}": str(getattr(RULES, name)) for name in ("rsi_low", "rsi_high", "hysteresis")})
 
 
 class Results:
@@ -202,9 +161,9 @@ def test_a_correction_revises_indicators_and_signals_once(own_broker: TestBroker
     results = Results(own_broker)
     copied(own_broker, symbol, CORRECTED, revision, jump)
 
-    assert "1 candles corrected" in repair(own_broker, tmp_path, "--dry-run")
+    assert "1 candles corrected" in repair(own_broker, tmp_path).once("--dry-run")
     assert results.count() == len(job)
-    assert "1 candles corrected" in repair(own_broker, tmp_path)
+    assert "1 candles corrected" in repair(own_broker, tmp_path).once()
     places = range(CORRECTED, CORRECTED + REACH.candles)
     assert results.revised(symbol) == right(symbol, series(jump), places, CORRECTED - BEFORE, revision)
     stands = {name for name, each in results.signals(symbol).items() if each["state"] == "fired"}
@@ -218,7 +177,7 @@ def test_a_correction_revises_indicators_and_signals_once(own_broker: TestBroker
 
     before = results.identities()
     signals = len(results.signals(symbol))
-    repair(own_broker, tmp_path, "--symbol", symbol)
+    repair(own_broker, tmp_path).once("--symbol", symbol)
     assert results.identities() == before
     assert len(results.signals(symbol)) == signals
     results.close()
@@ -232,7 +191,7 @@ def test_following_repairs_as_records_come_and_what_is_finished_stays_so(own_bro
     job = [*studied(symbol, whole[:, :hole]), *studied(symbol, whole[:, hole + 1 :])]
     publish(own_broker.bootstrap_servers, [*built(symbol, whole[:, kept]), *job])
     results = Results(own_broker)
-    following = Following(own_broker, tmp_path)
+    following = repair(own_broker, tmp_path).follow()
     try:
         eventually(following.is_well, SOON_S, "it follows")
         revision = said(own_broker, symbol, CORRECTED, HistoryReason.CORRECTION, jump)
@@ -249,7 +208,7 @@ def test_following_repairs_as_records_come_and_what_is_finished_stays_so(own_bro
     assert {each["state"] for each in results.signals(symbol).values()} == {"fired", "withdrawn"}
 
     records = results.count()
-    again = Following(own_broker, tmp_path)
+    again = repair(own_broker, tmp_path).follow()
     try:
         eventually(again.is_well, SOON_S, "it follows")
         copied(own_broker, "LSTUSDT", hole, said(own_broker, "LSTUSDT", hole, HistoryReason.GAP))

@@ -1,13 +1,9 @@
 """`klinestream repair` on a real broker: klines that come late lead to the right windows, once and while it follows."""
 
-import os
-import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import orjson
 import pytest
 
@@ -16,12 +12,10 @@ from klinestream.market.codec import encode_event, encode_kline
 from klinestream.market.events import SECOND_MS, FeedGap, GapState, Kline, gap_id
 from klinestream.market.topics import FEED_GAPS, KLINE_REPAIRS, WINDOWS
 from klinestream.market.windows import WindowEngine, WindowSettings
-from klinestream.runtime.config import PREFIX
 from klinestream.runtime.kafka import Record, open_reader
-from klinestream.stack.java import scripts
 from tests.eventually import eventually
+from tests.integration.running_repair import Following, Repair
 from tests.klines import kline
-from tests.ports import free_ports
 from tests.stack import TestBroker
 from tests.topics import create_all, kafka, publish, record_of, windows_by_identity, windows_by_revision
 
@@ -74,49 +68,9 @@ def late(broker: TestBroker, klines: list[Kline]) -> None:
     publish(broker.bootstrap_servers, [Record(KLINE_REPAIRS.name, k.symbol.encode(), encode_kline(k), k.close_time_ms) for k in klines])
 
 
-def environment(broker: TestBroker, port: int = 0) -> dict[str, str]:
-    own = {"KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers, "REPAIR__METRICS_PORT": str(port), "REPAIR__SETTLE_S": "1"}
-    return {"PATH": os.environ["PATH"]} | {PREFIX + key: value for key, value in own.items()}
-
-
-def repair(broker: TestBroker, folder: Path, *arguments: str) -> str:
-    command = [str(scripts() / "klinestream"), "repair", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment(broker), capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
-
-
-class Following:
-    """`klinestream repair --follow` in a process of its own."""
-
-    def __init__(self, broker: TestBroker, folder: Path) -> None:
-        (self.port,) = free_ports(1)
-        with (folder / "repair.log").open("ab") as output:
-            command = [str(scripts() / "klinestream"), "repair", "--follow"]
-            self._process = subprocess.Popen(command, cwd=folder, env=environment(broker, self.port), stdout=output, stderr=output)
-
-    def metric(self, name: str) -> float:
-        try:
-            text = httpx.get(f"http://127.0.0.1:{self.port}/metrics", trust_env=False).text
-        except httpx.TransportError:
-            return -1
-        return float(next(line.rsplit(" ", 1)[1] for line in text.splitlines() if line.startswith(f"klinestream_repair_{name} ")))
-
-    def is_well(self) -> bool:
-        try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/healthz", trust_env=False).is_success
-        except httpx.TransportError:
-            return False
-
-    def end(self) -> int:
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(5)
-
-
 @pytest.fixture
 def following(own_broker: TestBroker, tmp_path: Path) -> Iterator[Following]:
-    started = Following(own_broker, tmp_path)
+    started = Repair(own_broker, tmp_path).follow()
     yield started
     assert started.end() == 0, (tmp_path / "repair.log").read_text()
 
@@ -168,9 +122,9 @@ def test_once_repairs_what_is_there_and_again_changes_nothing(own_broker: TestBr
     late(own_broker, open_ended[200:202])
     by_job = 2 * (595 + 500 + 208)
 
-    told = repair(own_broker, tmp_path, "--dry-run")
+    told = Repair(own_broker, tmp_path).once("--dry-run")
     assert "8 seconds repaired" in told
-    told = repair(own_broker, tmp_path)
+    told = Repair(own_broker, tmp_path).once()
     assert "8 seconds repaired" in told
     assert "waits for the feed" in told
     windows = Windows(own_broker)
@@ -185,10 +139,10 @@ def test_once_repairs_what_is_there_and_again_changes_nothing(own_broker: TestBr
     assert revisions == [revisions[0] + step for step in (0, 1, 2, 3, 4, 4, 4, 4, 4, 4)]
 
     records, distinct = len(windows.records), windows_by_revision(windows.records)
-    repair(own_broker, tmp_path, "--symbol", "oneusdt", "--since", "2h")
+    Repair(own_broker, tmp_path).once("--symbol", "oneusdt", "--since", "2h")
     eventually(lambda: len(windows.read()) == records + len(one), SOON_S, "the same windows come again")
     assert windows_by_revision(windows.records) == distinct
-    assert "nothing to repair" in repair(own_broker, tmp_path, "--since", "10s")
+    assert "nothing to repair" in Repair(own_broker, tmp_path).once("--since", "10s")
     windows.close()
 
 
@@ -213,7 +167,7 @@ def test_following_repairs_as_klines_come_and_survives_the_broker(own_broker: Te
     assert following.end() == 0
 
     records = sum(record.key == b"FOLUSDT" for record in windows.read())
-    again = Following(own_broker, tmp_path)
+    again = Repair(own_broker, tmp_path).follow()
     try:
         other = series("LSTUSDT", range(400))
         feed(own_broker, other[:100] + other[101:])
