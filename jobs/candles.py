@@ -7,13 +7,10 @@
 Submitted by `klinestream job candles`, or by `flink run -py jobs/candles.py` on any cluster whose Python has klinestream.
 """
 
-import argparse
-from pathlib import Path
-
 from pyflink.common import Types
 
 from jobs.candle_operators import Candles, ParseHistory
-from jobs.dataflow import Dataflow, partitions_of
+from jobs.dataflow import Dataflow, run
 from jobs.operators import BLOCK, PARSED, Parse
 from klinestream.market.topics import (
     AGGREGATES,
@@ -26,7 +23,7 @@ from klinestream.market.topics import (
     PROVISIONAL_CANDLES,
     SIGNALS,
 )
-from klinestream.runtime.config import Config, load
+from klinestream.runtime.config import Config
 from klinestream.runtime.studies import candle_settings
 
 NAME = "klinestream candles"
@@ -60,13 +57,5 @@ def build(config: Config, partitions: int) -> None:
     flow.publish(blocks, OUTPUTS)
 
 
-def main() -> None:
-    """Read the configuration and submit the job."""
-    parser = argparse.ArgumentParser(description="The candles job of klinestream.")
-    parser.add_argument("--config", type=Path, help="configuration file; klinestream.toml if it is there")
-    config = load(parser.parse_args().config)
-    build(config, partitions_of(config.kafka, KLINES, GROUP))
-
-
 if __name__ == "__main__":
-    main()
+    run(build, "The candles job of klinestream.", GROUP)

@@ -3,7 +3,8 @@
 Kafka, raw bytes ─► SQL: a batch a partition, every few ms ─► Python … ─► blocks of text ─► SQL: a line a record ─► Kafka
 """
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -11,9 +12,11 @@ from typing import Any
 from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.datastream.checkpointing_mode import CheckpointingMode
 from pyflink.table import StreamTableEnvironment
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from klinestream.market.topics import PUBLISHED_HEADER, SCHEMA_HEADER, SCHEMA_VERSION, Topic
-from klinestream.runtime.config import CandlesConfig, Config, KafkaConfig, WindowsConfig
+from klinestream.market.errors import BrokerError
+from klinestream.market.topics import KLINES, PUBLISHED_HEADER, SCHEMA_HEADER, SCHEMA_VERSION, Topic
+from klinestream.runtime.config import CandlesConfig, Config, KafkaConfig, WindowsConfig, load
 from klinestream.runtime.flink_kafka import connector_options
 from klinestream.runtime.kafka import open_reader
 
@@ -24,6 +27,19 @@ STARTUP_MODES = {"earliest": "earliest-offset", "latest": "latest-offset", "comm
 def sql(name: str, **values: object) -> str:
     """A statement from jobs/sql with its values put in."""
     return Template((SQL / f"{name}.sql").read_text()).substitute(values)
+
+
+def run(build: Callable[[Config, int], None], description: str, group: str) -> None:
+    """Read the command line and the configuration, and submit what `build` builds for so many partitions of the klines."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--config", type=Path, help="configuration file; klinestream.toml if it is there")
+    parser.add_argument("--wait-for-topics", type=float, default=0.0, metavar="SECONDS", help="topics may be in the making; 0 by default")
+    arguments = parser.parse_args()
+    config = load(arguments.config)
+    asking = Retrying(
+        retry=retry_if_exception_type(BrokerError), stop=stop_after_delay(arguments.wait_for_topics), wait=wait_fixed(0.2), reraise=True
+    )
+    build(config, asking(partitions_of, config.kafka, KLINES, group))
 
 
 def partitions_of(kafka: KafkaConfig, topic: Topic, group: str) -> int:

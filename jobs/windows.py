@@ -6,16 +6,13 @@
 Submitted by `klinestream job windows`, or by `flink run -py jobs/windows.py` on any cluster whose Python has klinestream.
 """
 
-import argparse
-from pathlib import Path
-
 from pyflink.common import Types
 
-from jobs.dataflow import Dataflow, partitions_of
+from jobs.dataflow import Dataflow, run
 from jobs.operators import BLOCK, PARSED, Parse, Windows
 from klinestream.market.topics import DEAD_LETTERS, KLINE_REPAIRS, KLINES, LATE_DATA, PIPELINE_EVENTS, WINDOWS
 from klinestream.market.windows import WindowSettings
-from klinestream.runtime.config import Config, load
+from klinestream.runtime.config import Config
 
 NAME = "klinestream windows"
 GROUP = "klinestream-windows"
@@ -40,13 +37,5 @@ def build(config: Config, partitions: int) -> None:
     flow.publish(blocks, OUTPUTS)
 
 
-def main() -> None:
-    """Read the configuration and submit the job."""
-    parser = argparse.ArgumentParser(description="The windows job of klinestream.")
-    parser.add_argument("--config", type=Path, help="configuration file; klinestream.toml if it is there")
-    config = load(parser.parse_args().config)
-    build(config, partitions_of(config.kafka, KLINES, GROUP))
-
-
 if __name__ == "__main__":
-    main()
+    run(build, "The windows job of klinestream.", GROUP)

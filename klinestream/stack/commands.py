@@ -23,6 +23,8 @@ PRODUCER = ("klinestream", "producer")
 SERVER = ("klinestream", "server")
 REPAIR = ("klinestream", "repair", "--follow")
 ALERTS = ("klinestream", "alerts")
+# A job's client takes seconds until it looks for the topics, which are made meanwhile.
+_TOPICS_S = "20"
 
 
 def configuration(config: Config) -> dict[str, str]:
@@ -48,6 +50,7 @@ def submit(job: str, config: Config, layout: Layout, restore_from: str = "") -> 
     """`flink run` of a job on the local cluster."""
     return jobs.submit_command(
         script_of(job),
+        ("--wait-for-topics", _TOPICS_S),
         rest_url=flink.rest_url(flink.Ports(config.stack.flink_port, config.stack.flink_rpc_port)),
         connector=jars.connector(layout.jars),
         environment=flink.environment(layout) | configuration(config),

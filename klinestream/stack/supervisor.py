@@ -119,15 +119,16 @@ class Supervisor:
         self._guardian.ensure()
         job_manager = self._parts[plans.JOB_MANAGER]
         before = job_manager.restarts
+        settled = {part.name: part.settled for part in self._parts.values()} | {job.name: job.settled for job in self._jobs.values()}
         for part in self._parts.values():
-            part.tick(now, all(self._parts[name].settled for name in part.plan.needs))
+            part.tick(now, all(settled[name] for name in part.plan.needs))
         if job_manager.restarts > before:
             for job in self._jobs.values():
                 job.job_manager_died()
-        topics_made = self._parts[plans.TOPICS].settled
-        if topics_made:
+        if self._parts[plans.TOPICS].settled:
             self._meter.start()
-        may_start = topics_made and job_manager.pid is not None
+        # A client comes to ask for the topics, and for the job manager, some seconds after its start.
+        may_start = self._parts[plans.BROKER].settled and job_manager.pid is not None
         for name, job in self._jobs.items():
             job.tick(now, may_start)
             # One after the other: what the next one takes to be submitted would only make this one's first results late.
