@@ -1,12 +1,15 @@
 """The exchange's own REST, as far as its clients need it to read our candles from our server: /api/v3."""
 
 from collections.abc import Awaitable, Callable, Collection
+from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
 
 from klinestream.market.intervals import INTERVALS
-from server.exchange_params import ExchangeFault, Params, known_symbol
+from klinestream.runtime.exchange_params import ExchangeFault
+from server.exchange_docs import parameters, responses
+from server.exchange_params import Params, known_symbol
 from server.exchange_rows import exchange_info, kline_rows
 from server.rest_errors import RestError, answer_of
 from server.rest_query import Span
@@ -15,6 +18,8 @@ from server.rest_sources import Sources
 KLINE_PARAMS = ("symbol", "interval", "startTime", "endTime", "timeZone", "limit")
 INFO_PARAMS = ("symbol", "symbols", "permissions", "showPermissionSets", "symbolStatus")
 _UNAVAILABLE = -1008
+_TRADING = "TRADING"
+"""The status of every market here."""
 
 Answer = Callable[[Sources, Params], Awaitable[bytes]]
 
@@ -42,9 +47,9 @@ def routes(sources: Sources, requests_per_s: float) -> APIRouter:
 
 
 def _add(router: APIRouter, sources: Sources, path: str, known: Collection[str], answer: Answer) -> None:
-    parameters = [{"name": name, "in": "query", "required": name == "interval", "schema": {"type": "string"}} for name in known]
+    documented: dict[str, Any] = {"responses": responses(path), "openapi_extra": {"parameters": parameters(path, known)}}
 
-    @router.get(path, response_class=Response, summary="As the exchange's own", openapi_extra={"parameters": parameters})
+    @router.get(path, response_class=Response, summary="As the exchange's own", **documented)
     async def handle(request: Request) -> Response:
         try:
             body = await answer(sources, Params(request.query_params.multi_items(), known))
@@ -58,7 +63,7 @@ def _add(router: APIRouter, sources: Sources, path: str, known: Collection[str],
 
 async def _klines(sources: Sources, params: Params) -> bytes:
     symbol, interval = params.mandatory("symbol"), params.interval()
-    start_ms, end_ms, limit = params.time_ms("startTime"), params.time_ms("endTime"), params.limit()
+    start_ms, end_ms, limit = params.time_ms("startTime"), params.time_ms("endTime"), params.rows()
     params.zone(INTERVALS[interval])
     sources.candles_read()
     known_symbol(symbol, sources.store.candles.knows)
@@ -72,7 +77,9 @@ async def _klines(sources: Sources, params: Params) -> bytes:
 
 def _asked_for(sources: Sources, params: Params) -> list[str]:
     sources.candles_read()
-    single, several = params.text("symbol"), params.symbols("symbols")
+    single, several, status = params.text("symbol"), params.symbols("symbols"), params.symbol_status()
+    params.permissions()
+    params.flag("showPermissionSets", default=True)
     if single is not None and several is not None:
         raise ExchangeFault(-1128, "Combination of optional parameters invalid.")
     knows = sources.store.candles.knows
@@ -80,4 +87,4 @@ def _asked_for(sources: Sources, params: Params) -> list[str]:
         return [known_symbol(single, knows)]
     if several is not None:
         return [known_symbol(name, knows) for name in several]
-    return sources.store.candles.symbols()
+    return sources.store.candles.symbols() if status in (None, _TRADING) else []

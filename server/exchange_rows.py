@@ -1,5 +1,6 @@
 """Candles as rows of the exchange's klines, and the markets that they are of. Pure."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from server.candle_rows import Rows
 from server.rest_query import Span, chosen
 from server.rest_tables import candles
 
-# The longest that fits counts; what none fits ends in three letters.
+# Of several that fit the other symbols tell which, else the longest counts; what none fits ends in three letters.
 _QUOTE_NAMES = (
     "USDT USDC FDUSD TUSD BUSD USDP USDS DAI USD1 RLUSD USD BTC ETH BNB XRP TRX DOGE DOT SOL "
     "EUR EURI AEUR GBP AUD TRY BRL ARS COP MXN PLN RON CZK UAH ZAR NGN RUB JPY"
@@ -62,23 +63,32 @@ def in_progress(interval: str, provisional: bytes | None) -> list[Any] | None:
 def exchange_info(symbols: Iterable[str], now_ms: int, weight_per_minute: int) -> bytes:
     """The answer to exchangeInfo: markets to read from, none to trade on."""
     limit = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": weight_per_minute}
-    found = [_market(symbol) for symbol in symbols]
+    names = list(symbols)
+    found = [_market(symbol, quote) for symbol, quote in zip(names, quotes_of(names), strict=True)]
     return orjson.dumps({"timezone": "UTC", "serverTime": now_ms, "rateLimits": [limit], "exchangeFilters": [], "symbols": found})
 
 
-def assets(symbol: str) -> tuple[str, str]:
-    """Base and quote of a symbol: its name is all that the topics tell.
+def quotes_of(symbols: Sequence[str]) -> list[str]:
+    """The quote asset of each symbol; where its name fits several, the others tell which.
 
-    >>> assets("BTCUSDT"), assets("ETHBTC"), assets("1000SATSFDUSD")
-    (('BTC', 'USDT'), ('ETH', 'BTC'), ('1000SATS', 'FDUSD'))
+    >>> quotes_of(["ADAEUR", "ADAUSDT", "BTCEUR"])
+    ['EUR', 'USDT', 'EUR']
     """
-    fitting: Sequence[str] = [quote for quote in QUOTES if symbol.endswith(quote) and symbol != quote]
-    quote = max(fitting, key=len) if fitting else symbol[-3:]
-    return symbol.removesuffix(quote) or symbol, quote
+    fitting = [[quote for quote in QUOTES if symbol.endswith(quote) and symbol != quote] for symbol in symbols]
+    bases = Counter(symbol.removesuffix(quotes[0]) for symbol, quotes in zip(symbols, fitting, strict=True) if len(quotes) == 1)
+    return [
+        max(quotes, key=lambda quote: (bases[symbol.removesuffix(quote)], len(quote))) if len(quotes) > 1 else _quote_of(symbol, quotes)
+        for symbol, quotes in zip(symbols, fitting, strict=True)
+    ]
 
 
-def _market(symbol: str) -> dict[str, Any]:
-    base, quote = assets(symbol)
+def _quote_of(symbol: str, fitting: Sequence[str]) -> str:
+    # Its name is all that the topics tell.
+    return fitting[0] if fitting else symbol[-3:]
+
+
+def _market(symbol: str, quote: str) -> dict[str, Any]:
+    base = symbol.removesuffix(quote) or symbol
     return {
         "symbol": symbol,
         "status": "TRADING",

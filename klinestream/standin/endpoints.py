@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
+from klinestream.runtime.exchange_params import ExchangeFault
 from klinestream.standin import payloads
 from klinestream.standin.exchange_info import KNOWN as INFO_PARAMS
 from klinestream.standin.exchange_info import exchange_info
@@ -15,7 +16,7 @@ from klinestream.standin.frames import Unit
 from klinestream.standin.intervals import DAY_MS, HOUR_MS, INTERVALS, MINUTE_MS, Interval, span
 from klinestream.standin.klines import merged, spanning
 from klinestream.standin.market import Candle, Market
-from klinestream.standin.params import Params, RestError
+from klinestream.standin.params import Params
 
 DEFAULT_LIMIT, MOST = 500, 1000
 DEPTH_DEFAULT, DEPTH_MOST = 100, 5000
@@ -107,7 +108,7 @@ def agg_trades(call: Call) -> list[Any]:
     symbol, limit = params.symbol(market.symbols), params.limit(DEFAULT_LIMIT, MOST)
     from_id, start_ms, end_ms = params.integer("fromId"), params.time_ms("startTime"), params.time_ms("endTime")
     if from_id is not None and (start_ms is not None or end_ms is not None):
-        raise RestError(-1128, "Combination of optional parameters invalid.")
+        raise ExchangeFault(-1128, "Combination of optional parameters invalid.")
     end_ms = at_ms if end_ms is None else min(end_ms + 1, at_ms)
     if from_id is not None:
         made = market.agg_trades_by_id(symbol, from_id, limit, at_ms)
@@ -137,11 +138,8 @@ def depth_weight(limit: str | None) -> int:
 
 
 def _status(params: Params) -> None:
-    status = params.text("symbolStatus")
-    if status not in (None, "TRADING", "HALT", "BREAK"):
-        raise RestError(-1122, "Invalid symbolStatus.")
-    if status not in (None, "TRADING"):
-        raise RestError(-1220, "The symbol's status does not match the requested symbolStatus.")
+    if params.symbol_status() not in (None, "TRADING"):
+        raise ExchangeFault(-1220, "The symbol's status does not match the requested symbolStatus.")
 
 
 def _shorter(interval: Interval, zone_ms: int) -> Interval:

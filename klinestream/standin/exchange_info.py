@@ -3,17 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from klinestream.market.decimals import UNIT, show
+from klinestream.runtime.exchange_params import ExchangeFault, each_once, names_in
 from klinestream.standin.market import SymbolInfo
-from klinestream.standin.params import Params, RestError, known_symbol
+from klinestream.standin.params import Params, known_symbol
 
 KNOWN = ("symbol", "symbols", "permissions", "showPermissionSets", "symbolStatus")
-STATUSES = ("TRADING", "HALT", "BREAK")
 # All symbols of the stand-in have the permission SPOT and no other; these are exposed where none is asked for.
 PERMISSION = "SPOT"
-_BOOLEANS = {"true": True, "false": False}
+_LEGAL_NAMES = r"""legal range is '^\["[A-Z0-9-_.]{1,20}"(,"[A-Z0-9-_.]{1,20}"){0,}\]$'"""
 
 _ORDER_TYPES = ["LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS", "STOP_LOSS_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"]
 _PREVENTION_MODES = ["EXPIRE_TAKER", "EXPIRE_MAKER", "EXPIRE_BOTH", "DECREMENT"]
@@ -26,8 +24,8 @@ _RATE_LIMITS = [
 
 
 def exchange_info(params: Params, symbols: Mapping[str, SymbolInfo], server_time: int, weight_limit: int) -> dict[str, Any]:
-    """The answer to exchangeInfo. Raises RestError."""
-    with_sets = _flag(params, "showPermissionSets", default=True)
+    """The answer to exchangeInfo. Raises ExchangeFault."""
+    with_sets = params.flag("showPermissionSets", default=True)
     limits = [{**_RATE_LIMITS[0], "limit": weight_limit}, *_RATE_LIMITS[1:]]
     return {
         "timezone": "UTC",
@@ -42,16 +40,12 @@ def _asked_for(params: Params, symbols: Mapping[str, SymbolInfo]) -> Sequence[st
     single, several = params.text("symbol"), params.text("symbols")
     permissions, status = params.text("permissions"), params.text("symbolStatus")
     if sum(value is not None for value in (single, several)) + (permissions is not None or status is not None) > 1:
-        raise RestError(-1128, "Combination of optional parameters invalid.")
-    if status is not None and status not in STATUSES:
-        raise RestError(-1122, "Invalid symbolStatus.")
+        raise ExchangeFault(-1128, "Combination of optional parameters invalid.")
+    params.symbol_status()
     if single is not None:
         return [known_symbol(single, "symbol", symbols)]
     if several is not None:
-        names = _array(several, "symbols")
-        if len(set(names)) != len(names):
-            raise RestError(-1151, "Symbol is present multiple times in the list.")
-        return [known_symbol(name, "symbols", symbols) for name in names]
+        return [known_symbol(name, "symbols", symbols) for name in each_once(names_in(several, "symbols", _LEGAL_NAMES))]
     wanted = _permissions(permissions)
     return list(symbols) if PERMISSION in wanted and status in (None, "TRADING") else []
 
@@ -59,27 +53,7 @@ def _asked_for(params: Params, symbols: Mapping[str, SymbolInfo]) -> Sequence[st
 def _permissions(value: str | None) -> Sequence[str]:
     if value is None:
         return [PERMISSION]
-    return _array(value, "permissions") if value.startswith("[") else [value]
-
-
-def _array(value: str, name: str) -> Sequence[str]:
-    try:
-        names = orjson.loads(value)
-    except orjson.JSONDecodeError:
-        names = None
-    if not isinstance(names, list) or not names or not all(isinstance(item, str) for item in names):
-        legal = r'^\["[A-Z0-9-_.]{1,20}"(,"[A-Z0-9-_.]{1,20}"){0,}\]$'
-        raise RestError(-1100, f"Illegal characters found in parameter '{name}'; legal range is '{legal}'.")
-    return names
-
-
-def _flag(params: Params, name: str, *, default: bool) -> bool:
-    value = params.text(name)
-    if value is None:
-        return default
-    if value.lower() not in _BOOLEANS:
-        raise RestError(-1130, f"Data sent for parameter '{name}' is not valid.")
-    return _BOOLEANS[value.lower()]
+    return names_in(value, "permissions", _LEGAL_NAMES) if value.startswith("[") else [value]
 
 
 def _symbol(info: SymbolInfo, *, with_sets: bool) -> dict[str, Any]:

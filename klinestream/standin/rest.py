@@ -7,11 +7,12 @@ import orjson
 from aiohttp import web
 
 from klinestream.market.events import SECOND_MS
+from klinestream.runtime.exchange_params import ExchangeFault
 from klinestream.standin.endpoints import ENDPOINTS, Call, Endpoint, depth_weight
 from klinestream.standin.exchange import Exchange
 from klinestream.standin.faults import Refuse, Slow
 from klinestream.standin.frames import Unit
-from klinestream.standin.params import Params, RestError
+from klinestream.standin.params import Params
 from klinestream.standin.weights import Verdict
 
 _MICROSECOND = ("MICROSECOND", "microsecond")
@@ -28,7 +29,7 @@ def time_unit(asked: str | None) -> Unit:
 
 
 def raise_refusals(exchange: Exchange, *statuses: int) -> None:
-    """Raise the RestError that a fault answers everything with; of these statuses only, where some are given."""
+    """Raise the ExchangeFault that a fault answers everything with; of these statuses only, where some are given."""
     now_ms = exchange.wall_ms()
     for active in exchange.faults.active(now_ms):
         if isinstance(active.fault, Refuse) and (not statuses or active.fault.status in statuses):
@@ -43,7 +44,7 @@ def _handler(exchange: Exchange, path: str, endpoint: Endpoint) -> Callable[[web
         headers = {"X-MBX-USED-WEIGHT": str(verdict.used), "X-MBX-USED-WEIGHT-1M": str(verdict.used)}
         try:
             status, body = 200, await _answer(exchange, endpoint, request, verdict, now_ms)
-        except RestError as error:
+        except ExchangeFault as error:
             status, body = error.status, error.body
             if error.retry_after_s is not None:
                 headers["Retry-After"] = str(error.retry_after_s)
@@ -54,7 +55,7 @@ def _handler(exchange: Exchange, path: str, endpoint: Endpoint) -> Callable[[web
 
 
 async def _answer(exchange: Exchange, endpoint: Endpoint, request: web.Request, verdict: Verdict, now_ms: int) -> bytes:
-    """The body of the answer. Raises RestError."""
+    """The body of the answer. Raises ExchangeFault."""
     raise_refusals(exchange)
     if verdict.status != 200:
         raise _refused(exchange, verdict.status, now_ms + verdict.retry_after_s * SECOND_MS, now_ms)
@@ -73,19 +74,21 @@ async def _answer(exchange: Exchange, endpoint: Endpoint, request: web.Request, 
     return await asyncio.to_thread(lambda: orjson.dumps(endpoint.answer(call)))
 
 
-def _refused(exchange: Exchange, status: int, until_ms: int, now_ms: int) -> RestError:
+def _refused(exchange: Exchange, status: int, until_ms: int, now_ms: int) -> ExchangeFault:
     wait_s = -(-(until_ms - now_ms) // SECOND_MS)
     match status:
         case 429:
             limit = exchange.settings.limits.weight_per_minute
             used_up = f"Too much request weight used; current limit is {limit} request weight per 1 MINUTE."
-            return RestError(-1003, f"{used_up} Please use WebSocket Streams for live updates to avoid polling the API.", 429, wait_s)
+            return ExchangeFault(-1003, f"{used_up} Please use WebSocket Streams for live updates to avoid polling the API.", 429, wait_s)
         case 418:
             banned = f"Way too much request weight used; IP banned until {until_ms}."
-            return RestError(-1003, f"{banned} Please use WebSocket Streams for live updates to avoid bans.", 418, wait_s)
+            return ExchangeFault(-1003, f"{banned} Please use WebSocket Streams for live updates to avoid bans.", 418, wait_s)
         case 451:
-            return RestError(0, "Service unavailable from a restricted location according to 'b. Eligibility' in the terms of use.", 451)
+            return ExchangeFault(
+                0, "Service unavailable from a restricted location according to 'b. Eligibility' in the terms of use.", 451
+            )
         case 403:
-            return RestError(-1002, "You are not authorized to execute this request.", 403)
+            return ExchangeFault(-1002, "You are not authorized to execute this request.", 403)
         case _:
-            return RestError(-1008, "Server is currently overloaded with other requests. Please try again in a few minutes.", status)
+            return ExchangeFault(-1008, "Server is currently overloaded with other requests. Please try again in a few minutes.", status)

@@ -3,8 +3,8 @@
 import structlog
 from aiohttp import web
 
+from klinestream.runtime.exchange_params import ExchangeFault
 from klinestream.standin.exchange import Exchange
-from klinestream.standin.params import RestError
 from klinestream.standin.rest import raise_refusals, time_unit
 from klinestream.standin.session import Session
 
@@ -37,14 +37,16 @@ async def _serve(exchange: Exchange, request: web.Request, names: str, *, combin
     try:
         raise_refusals(exchange, 403, 451)
         if not exchange.accounts.connect(request.remote or "", now_ms):
-            raise RestError(
+            raise ExchangeFault(
                 -1034, f"Too many connection attempts from IP; current limit is {exchange.settings.limits.connections} per '5 MINUTE'.", 429
             )
         if len(exchange.connections) >= CONNECTIONS_MOST:
-            raise RestError(-1034, f"Too many concurrent connections; current limit is '{CONNECTIONS_MOST}'.", 503)
+            raise ExchangeFault(-1034, f"Too many concurrent connections; current limit is '{CONNECTIONS_MOST}'.", 503)
         if len(names_asked) > exchange.settings.rules.streams:
-            raise RestError(-1130, f"Data sent for parameter 'streams' is not valid: more than {exchange.settings.rules.streams} streams.")
-    except RestError as error:
+            raise ExchangeFault(
+                -1130, f"Data sent for parameter 'streams' is not valid: more than {exchange.settings.rules.streams} streams."
+            )
+    except ExchangeFault as error:
         return web.Response(body=error.body, status=error.status, content_type="application/json")
     unit = time_unit(request.query.get("timeUnit"))
     session = Session(combined=combined, streams=names_asked, unit=unit, opened_ms=now_ms, rules=exchange.settings.rules)

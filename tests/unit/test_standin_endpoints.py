@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from klinestream.runtime.exchange_params import ExchangeFault
 from klinestream.standin.endpoints import ENDPOINTS, Call, depth_weight
 from klinestream.standin.faults import Faults
 from klinestream.standin.frames import Unit
 from klinestream.standin.intervals import INTERVALS
-from klinestream.standin.params import Params, RestError
+from klinestream.standin.params import Params
 from klinestream.standin.seeded.market import SeededMarket
 
 NOW_MS = 1_790_000_000_123
@@ -31,7 +32,7 @@ def answered(path: str, query: list[tuple[str, str]]) -> bytes:
     """The body of the answer, or of the refusal; any other error is a fault."""
     try:
         return call(path, query)
-    except RestError as error:
+    except ExchangeFault as error:
         return error.body
 
 
