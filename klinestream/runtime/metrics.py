@@ -6,7 +6,7 @@ from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 
 from klinestream.market.errors import ConfigError
 
@@ -48,7 +48,10 @@ class _Quiet(WSGIRequestHandler):
 
 
 def _app(registry: CollectorRegistry, faults: Faults) -> Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]:
-    metrics = make_wsgi_app(registry)
+    whole = CollectorRegistry()
+    whole.register(registry)
+    ProcessCollector(registry=whole)  # start, memory and processor time: what /status shows of every part
+    metrics = make_wsgi_app(whole)
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO")

@@ -7,13 +7,14 @@ from functools import cache, partial
 import httpx
 
 from klinestream.market.errors import StackError
-from klinestream.runtime.config import Config
+from klinestream.runtime.config import Config, ServerConfig
 from klinestream.stack import broker, commands, flink, jobs
 from klinestream.stack.layout import Layout
 from klinestream.stack.part import Plan
 
 # On this machine an answer takes milliseconds; a longer wait would hold up the other parts' supervision.
 _ANSWER_S = 0.5
+BROKER = "broker"
 JOB_MANAGER = "job-manager"
 TOPICS = "topics"
 
@@ -22,7 +23,7 @@ def plans(config: Config, layout: Layout, cluster: jobs.Cluster, with_standin: b
     """All parts in the order in which they are shown; the job itself is looked after by a JobKeeper."""
     found = [
         _broker(config, layout),
-        Plan(TOPICS, lambda: commands.own(TOPICS, commands.TOPICS, config), bool, needs=("broker",), once=True),
+        Plan(TOPICS, lambda: commands.own(TOPICS, commands.TOPICS, config), bool, needs=(BROKER,), once=True),
         _job_manager(config, layout),
         *(_task_manager(number, config, layout, cluster) for number in range(1, config.stack.task_managers + 1)),
         *([_standin(config)] if with_standin else []),
@@ -39,7 +40,7 @@ def plans(config: Config, layout: Layout, cluster: jobs.Cluster, with_standin: b
 def _broker(config: Config, layout: Layout) -> Plan:
     port = config.stack.broker_port
     needs = () if broker.is_formatted(layout) else ("format",)
-    return Plan("broker", lambda: broker.command(layout), lambda: _listens(port), needs, port)
+    return Plan(BROKER, lambda: broker.command(layout), lambda: _listens(port), needs, port)
 
 
 def _job_manager(config: Config, layout: Layout) -> Plan:
@@ -79,16 +80,33 @@ def _producer(config: Config, with_standin: bool) -> Plan:
 
 
 def _server(config: Config) -> Plan:
-    port = config.server.port
-    return Plan(
-        "server", lambda: commands.own("server", commands.SERVER, config), _answers(f"{server_url(config)}/healthz"), (TOPICS,), port
-    )
+    port, told = config.server.port, with_addresses(config)
+    return Plan("server", lambda: commands.own("server", commands.SERVER, told), _answers(f"{server_url(config)}/healthz"), (TOPICS,), port)
+
+
+def with_addresses(config: Config) -> Config:
+    """The configuration with what the server asks for /status: where nothing else is set, the parts that run here."""
+    ports = {
+        "producer": (config.producer.metrics_host, config.producer.metrics_port),
+        "repair": (config.repair.metrics_host, config.repair.metrics_port),
+        "alerts": (config.signals.metrics_host, config.signals.metrics_port if config.signals.webhook_url else 0),
+    }
+    found: dict[str, object] = {
+        "observe": tuple(f"{name}=http://{_reached(host)}:{port}" for name, (host, port) in ports.items() if port),
+        "flink_url": f"http://{flink.HOST}:{config.stack.flink_port}",
+    }
+    unset = {key: value for key, value in found.items() if getattr(config.server, key) == getattr(ServerConfig(), key)}
+    return config.model_copy(update={"server": config.server.model_copy(update=unset)})
+
+
+def _reached(host: str) -> str:
+    return flink.HOST if host in {"0.0.0.0", "::"} else host  # noqa: S104  # compared, not bound
 
 
 def _repair(config: Config) -> Plan:
     port = config.repair.metrics_port
     is_up = _answers(f"http://{config.repair.metrics_host}:{port}/metrics") if port else lambda: True
-    return Plan("repair", lambda: commands.own("repair", commands.REPAIR, config), is_up, (TOPICS,), port or None)
+    return Plan("repair", lambda: commands.own("repair", commands.REPAIR, config), is_up, (TOPICS, "windows"), port or None)
 
 
 def _alerts(config: Config) -> Plan:
