@@ -6,23 +6,22 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeVar
 
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.addresses import ADDRESSES_MOST, address_of
 from server.clients import Allowance
 from server.metrics import Metrics
-from server.rest_errors import RestError, answer_of
+from server.refusals import TOO_MANY, refuse
+from server.rest_errors import RestError
 
 T = TypeVar("T")
 
-LIMITED = ("/api/v1/", "/api/v3/", "/api/openapi.json")
-ADDRESSES_MOST = 10_000
+LIMITED = "/api/"
 AT_ONCE = 2
 WAITING_MOST = 64
 RETRY_S = 1
-TOO_MANY = b'{"code":-1003,"msg":"Too many requests; see server.requests_per_s."}'
-"""In the exchange's own form, for its clients."""
 _OTHER = "other"
+_TOO_MANY = RestError(TOO_MANY, "fewer requests", "more than server.requests_per_s", "wait, then ask again", retry_after_s=RETRY_S)
 
 
 class Allowances:
@@ -72,22 +71,15 @@ class RestGate:
             await send(message)
 
         try:
-            address = scope["client"][0] if scope.get("client") else ""
-            if self._allowances.spend(address, time.monotonic()):
+            if self._allowances.spend(address_of(scope), time.monotonic()):
                 await self.app(scope, receive, counting)
             else:
-                await _too_many(scope["path"])(scope, receive, counting)
+                await refuse(scope, receive, counting, _TOO_MANY)
         finally:
             # A path that no route has would make a new series each.
             route = getattr(scope.get("route"), "path", _OTHER)
             self._metrics.requests.labels(route, status).inc()
             self._metrics.request_seconds.labels(route).observe(time.perf_counter() - started_s)
-
-
-def _too_many(path: str) -> Response:
-    if path.startswith("/api/v3/"):
-        return answer_of(429, TOO_MANY, RETRY_S)
-    return RestError(429, "fewer requests", "more than server.requests_per_s", "wait, then ask again", retry_after_s=RETRY_S).response()
 
 
 class Encodings:

@@ -55,6 +55,7 @@ def watch(
         intervals or ["1m"],
         limit=limit,
         url=server or _address(ctx.obj),
+        token=_token(ctx.obj, elsewhere=bool(server)),
         told=say,
     )
     found = ((batch, record) for batch in batches for record in batch.records)
@@ -79,6 +80,12 @@ class _Said:
 def _address(config: Config) -> str:
     host = "localhost" if config.server.host in _ANY_HOST else config.server.host
     return f"http://[{host}]:{config.server.port}" if ":" in host else f"http://{host}:{config.server.port}"
+
+
+def _token(config: Config, *, elsewhere: bool) -> str:
+    """The client's own; else, for the server of this configuration alone, one that it knows."""
+    own = config.client.token.get_secret_value()
+    return own or next(iter(() if elsewhere else config.server.accepted_tokens), "")
 
 
 def _show(found: Iterable[tuple["Batch", dict[str, Any]]], said: _Said, *, as_json: bool, no_table: bool) -> None:

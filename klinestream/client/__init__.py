@@ -8,7 +8,8 @@
     for batch in follow(["BTCUSDT"], kinds=["windows"]):
         print(batch.records)
 
-What the server sends, and what it means, stands in docs/websocket.md and docs/rest.md.
+A server that asks for a token is shown the one of KLINESTREAM_CLIENT__TOKEN, or of the argument `token`. What the server sends, and
+what it means, stands in docs/websocket.md and docs/rest.md.
 """
 
 from klinestream.client.address import ClientError

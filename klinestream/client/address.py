@@ -1,11 +1,13 @@
-"""Where the server is, and the error of all that can go wrong with it."""
+"""Where the server is, what it is shown, and the error of all that can go wrong with it."""
 
+import os
 from ipaddress import ip_address
 from urllib.parse import urlsplit, urlunsplit
 
 from klinestream.market.errors import KlinestreamError
 
 DEFAULT_URL = "http://localhost:8084"
+TOKEN_VARIABLE = "KLINESTREAM_CLIENT__TOKEN"  # noqa: S105  # the name of a variable
 
 
 class ClientError(KlinestreamError):
@@ -45,3 +47,18 @@ def is_local(url: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def authorization(token: str | None) -> dict[str, str]:
+    """The header for a server that asks for a token: this one, else the one of the environment; none if there is none. Raises ClientError.
+
+    >>> authorization("correct-horse-battery")
+    {'Authorization': 'Bearer correct-horse-battery'}
+    """
+    found = os.environ.get(TOKEN_VARIABLE, "") if token is None else token
+    if not found:
+        return {}
+    if not (found.isascii() and found.isprintable()) or " " in found:
+        # It isn't shown: it may be a good one that was copied with too much.
+        raise ClientError(f"expected a token of visible ASCII characters, got another one: mend the argument, or {TOKEN_VARIABLE}")
+    return {"Authorization": f"Bearer {found}"}

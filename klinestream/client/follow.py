@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from klinestream.client.address import DEFAULT_URL, ClientError, is_local, websocket_url
+from klinestream.client.address import DEFAULT_URL, TOKEN_VARIABLE, ClientError, authorization, is_local, websocket_url
 from klinestream.client.session import Batch, Session
 
 SILENCE_MOST_S = 6.0
@@ -17,6 +17,7 @@ WAIT_MOST_S = 8.0
 MESSAGE_MOST_BYTES = 16 << 20
 _OPEN_S = 10.0
 _MEND_CODES = (1008, 1009)
+_UNAUTHORIZED, _TOO_MANY = 401, 429
 _TOO_SLOW = "too slow"
 
 
@@ -27,20 +28,22 @@ def follow(
     *,
     limit: int = 100,
     url: str = DEFAULT_URL,
+    token: str | None = None,
     told: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Batch]:
     """New records as they come, for ever: the newest `limit` of each series first, each record once.
 
     `symbols` may hold patterns such as `*USDT`; `intervals` are needed for candles, indicators and signals. `told` is called with
-    what happens to the connection, for a person. Raises ClientError if the first connection fails, or the server refuses.
+    what happens to the connection, for a person. `token` is for a server that asks for one; without it that of
+    KLINESTREAM_CLIENT__TOKEN is taken. Raises ClientError if the first connection fails, or the server refuses.
     """
     session = Session(symbols, kinds, intervals, limit)
-    address = websocket_url(url)
+    address, headers = websocket_url(url), authorization(token)
     waits = _waits()
     known = False
     while True:
         try:
-            with _opened(address) as connection:
+            with _opened(address, headers) as connection:
                 told("connected")
                 connection.send(session.subscribe())
                 for batch in _batches(connection, session, told):
@@ -54,10 +57,10 @@ def follow(
             time.sleep(wait_s)
 
 
-def _opened(address: str) -> ClientConnection:
+def _opened(address: str, headers: dict[str, str]) -> ClientConnection:
     if is_local(address):
-        return connect(address, proxy=None, open_timeout=_OPEN_S, max_size=MESSAGE_MOST_BYTES)
-    return connect(address, open_timeout=_OPEN_S, max_size=MESSAGE_MOST_BYTES)
+        return connect(address, additional_headers=headers, proxy=None, open_timeout=_OPEN_S, max_size=MESSAGE_MOST_BYTES)
+    return connect(address, additional_headers=headers, open_timeout=_OPEN_S, max_size=MESSAGE_MOST_BYTES)
 
 
 def _batches(connection: ClientConnection, session: Session, told: Callable[[str], None]) -> Iterator[Batch]:
@@ -73,6 +76,10 @@ def _refuse(error: Exception, address: str, *, known: bool) -> None:
     if isinstance(error, ConnectionClosed) and error.rcvd is not None:
         if error.rcvd.code in _MEND_CODES and not error.rcvd.reason.startswith(_TOO_SLOW):
             raise ClientError(f"the server at {address} has closed the connection: {error.rcvd.reason}") from None
+    elif isinstance(error, InvalidStatus) and error.response.status_code == _UNAUTHORIZED:
+        raise ClientError(f"expected a token that the server at {address} knows: pass one, or set {TOKEN_VARIABLE}") from None
+    elif isinstance(error, InvalidStatus) and error.response.status_code == _TOO_MANY:
+        return  # it says how to mend that: wait
     elif isinstance(error, InvalidStatus) and error.response.status_code < 500:
         raise ClientError(
             f"expected a websocket at {address}, got status {error.response.status_code}: is this address one of klinestream's server?"

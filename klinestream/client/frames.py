@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from klinestream.client.address import DEFAULT_URL, ClientError, checked, is_local
+from klinestream.client.address import DEFAULT_URL, ClientError, authorization, checked, is_local
 
 if TYPE_CHECKING:
     import polars
@@ -24,11 +24,13 @@ def frame(
     to_ms: int | None = None,
     limit: int = 500,
     url: str = DEFAULT_URL,
+    token: str | None = None,
 ) -> "polars.DataFrame":
     """The newest records of a symbol, in order of time; with `from_ms` the oldest from then on, `to_ms` is exclusive (ms since 1970 UTC).
 
     `kind` is windows, candles, indicators or signals. The columns are the fields of the topic, prices and volumes of candles exact
-    decimals; windows have no interval. `limit` is up to 1000. Raises ClientError.
+    decimals; windows have no interval. `limit` is up to 1000. `token` is for a server that asks for one; without it that of
+    KLINESTREAM_CLIENT__TOKEN is taken. Raises ClientError.
     """
     if kind not in KINDS:
         raise ClientError(f"expected a kind among {', '.join(KINDS)}, got {kind!r}")
@@ -38,13 +40,14 @@ def frame(
         raise ClientError("expected polars, which frames are made with, but it isn't installed: pip install polars") from None
     asked = {"symbol": symbol, "from": from_ms, "to": to_ms, "limit": limit, "format": "arrow"}
     asked |= {} if kind == "windows" else {"interval": interval}
-    content = _get(f"{checked(url).rstrip('/')}/api/v1/{kind}", {name: value for name, value in asked.items() if value is not None})
+    known = {name: value for name, value in asked.items() if value is not None}
+    content = _get(f"{checked(url).rstrip('/')}/api/v1/{kind}", known, authorization(token))
     return polars.read_ipc_stream(io.BytesIO(content))
 
 
-def _get(url: str, asked: dict[str, str | int]) -> bytes:
+def _get(url: str, asked: dict[str, str | int], headers: dict[str, str]) -> bytes:
     try:
-        answer = httpx.get(url, params=asked, timeout=_TIMEOUT_S, trust_env=not is_local(url))
+        answer = httpx.get(url, params=asked, headers=headers, timeout=_TIMEOUT_S, trust_env=not is_local(url))
     except httpx.HTTPError as error:
         raise ClientError(f"expected an answer from {url}, got none ({error}): is `klinestream server` running there?") from None
     if answer.status_code != httpx.codes.OK:

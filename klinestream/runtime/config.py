@@ -5,7 +5,9 @@ variable or a bad value is a ConfigError that names it.
 """
 
 import os
+import re
 import tomllib
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -18,9 +20,22 @@ from klinestream.market.errors import ConfigError
 PREFIX = "KLINESTREAM_"
 DEFAULT_FILE = Path("klinestream.toml")
 SECOND_MS = 1000
+OBSERVED_NAME = re.compile(r"(producer|repair|alerts)(-[a-z0-9]{1,20})?")
+OBSERVED_MOST = 20
+TOKEN = re.compile(r"[!-+\--~]{16,256}")
+"""Visible ASCII without commas: it has to fit into a header."""
+TOKENS_MOST = 100
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 class Section(BaseModel):
@@ -273,8 +288,18 @@ class ServerConfig(Section):
     """Data older than this makes /readyz fail."""
     allowed_origins: tuple[str, ...] = ()
     """Further origins that may open the websocket, besides the page's own."""
+    public: bool = False
+    """Serve without tokens beyond this machine, or under a name that is not this machine's: something else keeps strangers out."""
+    tokens: SecretStr = SecretStr("")
+    """Who has one of these may read: comma separated, each of at least 16 characters; only from KLINESTREAM_SERVER__TOKENS."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto count."""
     max_clients: Annotated[int, Field(ge=1)] = 2000
     """Websocket clients at once."""
+    max_clients_per_address: Annotated[int, Field(ge=1)] = 1000
+    """Websocket clients at once from one address of another machine; what comes through a proxy has its, without `trusted_proxies`."""
+    handshakes_per_s: Annotated[float, Field(gt=0, le=100_000)] = 100.0
+    """Websockets that one address of another machine may open a second, with bursts of twice as many."""
     client_queue: Annotated[int, Field(ge=1)] = 64
     """Updates held for a slow client before they are conflated."""
     max_subscriptions: Annotated[int, Field(ge=1, le=10_000)] = 50
@@ -287,6 +312,56 @@ class ServerConfig(Section):
     """Closed candles held of each symbol and interval for REST, with their indicators; some 300 bytes each."""
     requests_per_s: Annotated[float, Field(gt=0, le=100_000)] = 50.0
     """REST requests that one address may make a second, with bursts of twice as many."""
+    observe: tuple[str, ...] = ("producer=http://127.0.0.1:9108", "repair=http://127.0.0.1:9109", "alerts=http://127.0.0.1:9110")
+    """Parts that `/status` asks for their metrics, `name=address`: producer, repair, alerts; further ones with a suffix (`producer-b`)."""
+    flink_url: str = "http://127.0.0.1:8081"
+    """Flink's REST interface, which `/status` asks for the jobs; empty for none."""
+
+    @property
+    def accepted_tokens(self) -> tuple[str, ...]:
+        """The tokens, apart."""
+        return tuple(token for token in map(str.strip, self.tokens.get_secret_value().split(",")) if token)
+
+    @model_validator(mode="after")
+    def _access(self) -> "ServerConfig":
+        # Not a check of the field: its error would show the tokens.
+        found = self.accepted_tokens
+        unfit = [place for place, token in enumerate(found, 1) if not TOKEN.fullmatch(token)]
+        if unfit or len(found) > TOKENS_MOST or (self.tokens.get_secret_value() and not found):
+            came = f"number {unfit[0]} isn't" if unfit else f"there are {len(found)}"
+            raise ValueError(f"tokens must be up to {TOKENS_MOST}, comma separated, each of 16 to 256 visible ASCII characters: {came}")
+        for origin in self.allowed_origins:
+            if not _is_web_address(origin) or origin != origin_of(origin):
+                raise ValueError(f"allowed_origins must hold origins such as https://chart.example, without a path, not {origin!r}")
+        for proxy in self.trusted_proxies:
+            if not _is_network(proxy):
+                raise ValueError(f"trusted_proxies must hold addresses or networks such as 10.0.0.0/8, not {proxy!r}")
+        return self
+
+    @property
+    def observed(self) -> dict[str, str]:
+        """The parts to ask: name → base address."""
+        return {name: url.rstrip("/") for name, _, url in (entry.partition("=") for entry in self.observe)}
+
+    @model_validator(mode="after")
+    def _parts(self) -> "ServerConfig":
+        # Not checks of the fields: their errors would show the addresses.
+        for entry in self.observe:
+            name, _, url = entry.partition("=")
+            if not OBSERVED_NAME.fullmatch(name) or not _is_web_address(url):
+                raise ValueError(f"observe must hold entries such as producer=http://127.0.0.1:9108, not one of {name[:40]!r}")
+        if len(self.observed) != len(self.observe) or len(self.observe) > OBSERVED_MOST:
+            raise ValueError(f"observe must hold each name once, and at most {OBSERVED_MOST}")
+        if self.flink_url and not _is_web_address(self.flink_url):
+            raise ValueError("flink_url must be an address that begins with http:// or https:// and a host, or empty")
+        return self
+
+
+class ClientConfig(Section):
+    """`klinestream watch` and the Python client."""
+
+    token: SecretStr = SecretStr("")
+    """Token for a server that asks for one; only from KLINESTREAM_CLIENT__TOKEN."""
 
 
 class RepairConfig(Section):
@@ -377,6 +452,7 @@ class Config(BaseSettings):
     signals: SignalsConfig = SignalsConfig()
     repair: RepairConfig = RepairConfig()
     server: ServerConfig = ServerConfig()
+    client: ClientConfig = ClientConfig()
     stack: StackConfig = StackConfig()
     standin: StandinConfig = StandinConfig()
     log: LogConfig = LogConfig()
@@ -439,18 +515,29 @@ def _refuse_secrets_in_file(path: Path) -> None:
     if not path.is_file():
         return
     tables = tomllib.loads(path.read_text())
-    for section, key in (("kafka", "sasl_password"), ("signals", "webhook_secret")):
-        if key in tables.get(section, {}):
-            variable = f"{PREFIX}{section}__{key}".upper()
-            raise ConfigError(f"{section}.{key} stands in {path}: secrets come only from the environment, set {variable}")
+    for section, table in Config.model_fields.items():
+        for key, field in table.annotation.model_fields.items():  # type: ignore[union-attr]  # a section is a model
+            if field.annotation is SecretStr and key in tables.get(section, {}):
+                variable = f"{PREFIX}{section}__{key}".upper()
+                raise ConfigError(f"{section}.{key} stands in {path}: secrets come only from the environment, set {variable}")
 
 
-def _is_web_address(text: str) -> bool:
+def origin_of(address: str) -> str:
+    """Scheme, host and port of an address.
+
+    >>> origin_of("https://Chart.example:8443/chart?symbol=BTCUSDT")
+    'https://chart.example:8443'
+    """
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}"
+
+
+def _is_network(text: str) -> bool:
     try:
-        parts = urlsplit(text)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        ip_network(text)
     except ValueError:
         return False
+    return True
 
 
 def _explain(error: ValidationError, path: Path) -> str:

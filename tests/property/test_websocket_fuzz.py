@@ -3,20 +3,28 @@
 import json
 from typing import Any
 
+import msgpack
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
 from klinestream.runtime.config import ServerConfig
+from server.candle_rows import decode_candles
 from server.candle_store import CandleStore
 from server.client import Client, Closed
 from server.clients import Hub
 from server.history import Entry, History
 from server.metrics import Metrics
+from server.rest_docs import CANDLE
 from server.stream import Stream
-from server.stream_series import Kind
+from server.stream_encoding import ENCODINGS, Encoding
+from server.stream_requests import LIMIT_MOST
+from server.stream_series import Item, Kind, Series
 
 NOW_MS = 1_790_000_000_000
+SYMBOLS_MOST = 2
+WINDOWS = 6
+WINDOWS_TOPIC = Kind.WINDOWS.topic
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4))
@@ -34,23 +42,53 @@ messages = st.fixed_dictionaries(
         "limit": st.integers(-1, 1001) | values,
     },
 )
+odd_offsets = st.integers(-3, WINDOWS + 3) | st.integers() | st.none() | st.text(max_size=3) | st.booleans() | st.floats()
+odd_cursors = st.dictionaries(
+    st.sampled_from([*(kind.topic for kind in Kind), "crypto_other"]),
+    st.dictionaries(st.sampled_from(["0", "00", "1", "-1", "x", "", "9" * 10, "٣"]), odd_offsets, max_size=3) | values,
+    max_size=3,
+)
+odd_names = st.sampled_from(["BTCUSDT", "ETHUSDT", "BTC*", "*USDT", "???USDT", "*", "**", "*?*", "A" * 40, "A" * 41, "btcusdt", "[A]", ""])
+subscriptions = st.fixed_dictionaries(
+    {
+        "op": st.sampled_from(["subscribe", "subscribe", "subscribe", "unsubscribe"]),
+        "kinds": st.lists(st.sampled_from(list(Kind)), min_size=1, max_size=6),
+        "symbols": st.lists(odd_names, min_size=1, max_size=4),
+        "intervals": st.lists(st.sampled_from(["1m", "5m", "1d"]), min_size=1, max_size=3),
+    },
+    optional={"cursor": odd_cursors, "limit": st.integers(0, LIMIT_MOST + 1)},
+)
+"""Most of them good ones of version 2, with a part that is odd."""
 texts = st.text() | st.binary().map(lambda raw: raw.decode(errors="replace")) | values.map(json.dumps) | messages.map(json.dumps)
 
 
 def hub() -> Hub:
-    config = ServerConfig(max_subscriptions=2, client_queue=2)
+    config = ServerConfig(max_subscriptions=SYMBOLS_MOST, client_queue=2)
     history = History(120_000, windows_most=10, symbols_most=10)
     history.begin({0: 0})
-    stream = Stream(config, history, CandleStore(5), lambda: NOW_MS)
+    store = CandleStore(5)
+    found = decode_candles([orjson.dumps(CANDLE)], NOW_MS)
+    store.candles.put(found.series, found.rows)
+    stream = Stream(config, history, store, lambda: NOW_MS)
     stream.begin({kind.topic: {0: 0} for kind in Kind}, {})
     return Hub(config, history, stream, Metrics(), lambda: NOW_MS)
+
+
+def window(symbol: str, number: int) -> Entry:
+    return Entry(symbol, NOW_MS + 500 * number, 0, 0, 0, number, b'{"n":%d}' % number)
 
 
 def taken(client: Client) -> list[dict[str, Any]]:
     found = []
     while (message := client.waiting.take()) is not None:
-        found.append(orjson.loads(message.text))
+        found.append(orjson.loads(message.text) if isinstance(message.text, str) else msgpack.unpackb(message.text))
     return found
+
+
+def windows_of(symbol: str, messages: list[dict[str, Any]]) -> list[int]:
+    """The numbers of a symbol's windows, as they came."""
+    parts = [part for message in messages for part in message.get("series", [message])]
+    return [record["n"] for part in parts if (part.get("kind"), part.get("symbol")) == ("windows", symbol) for record in part["records"]]
 
 
 def ended_by(made: Hub, client: Client, text: str) -> str | None:
@@ -94,3 +132,76 @@ def test_a_message_has_its_answer(text: str) -> None:
             assert message["expected"]
             assert len(message["came"]) <= 80
             assert message["v"] == 1 or message["do"]
+
+
+def talk(encoding: Encoding, sent: list[tuple[dict[str, Any], bool]]) -> list[dict[str, Any]]:
+    """All that a client of version 2 gets that sends these, and reads after some of them, while windows and candles come."""
+    made = hub()
+    client = made.join(encoding)
+    assert client.follower is not None
+    got = []
+    for number, (message, reads) in enumerate(sent):
+        if ended_by(made, client, json.dumps(message)) is not None:
+            break
+        assert len(client.follower.symbols) <= SYMBOLS_MOST
+        assert len(client.follower.patterns) <= SYMBOLS_MOST
+        made.publish([window(symbol, 2 * number + place) for place, symbol in enumerate(("BTCUSDT", "ETHUSDT"))])
+        candle = Item(Series(Kind.CANDLES, "BTCUSDT", "1m"), NOW_MS + 60_000 * number, 0, 0, 0, number, b'{"n":%d}' % number)
+        made._stream.closed([candle], NOW_MS)
+        got += taken(client) if reads else []
+    got += taken(client)
+    made.leave(client)
+    assert made.followers() == {}
+    return got
+
+
+@given(st.lists(st.tuples(subscriptions, st.booleans()), max_size=8))
+def test_both_encodings_say_the_same(sent: list[tuple[dict[str, Any], bool]]) -> None:
+    """Message by message, whatever is asked; nobody follows more symbols or patterns than may be."""
+    as_json, as_msgpack = (talk(encoding, sent) for encoding in ENCODINGS.values())
+    assert as_json == as_msgpack
+    assert {message["v"] for message in as_json} <= {2}
+
+
+@given(st.integers(-3, WINDOWS + 3) | st.integers(), st.booleans())
+def test_no_cursor_makes_a_client_miss_a_window(offset: int, ours: bool) -> None:
+    """From the cursor on where that can be, else from a snapshot: it gets all that it doesn't hold, once, in order."""
+    made = hub()
+    made.publish([window("BTCUSDT", number) for number in range(WINDOWS)])
+    client = made.join()
+    cursor = {WINDOWS_TOPIC: {"0" if ours else "7": offset}}
+    made.handle(client, json.dumps({"op": "subscribe", "kinds": ["windows"], "symbols": ["BTC*"], "cursor": cursor}))
+    held = set(range(offset)) if ours and 0 <= offset <= WINDOWS else set()
+    messages = taken(client)
+    if messages[0]["type"] == "error":
+        assert not 0 <= offset < 2**63
+        return
+    assert windows_of("BTCUSDT", messages) == [number for number in range(WINDOWS) if number not in held]
+    made.publish([window("BTCUSDT", WINDOWS)])
+    assert windows_of("BTCUSDT", taken(client)) == [WINDOWS]
+
+
+@given(st.lists(subscriptions, max_size=6), odd_cursors)
+def test_a_subscribe_that_is_refused_changes_nothing(sent: list[dict[str, Any]], cursor: dict[str, Any]) -> None:
+    """What was followed before is followed after it, and no more."""
+    made = hub()
+    made.publish([window("BTCUSDT", 0), window("ETHUSDT", 1)])
+    client = made.join(ENCODINGS["msgpack"])
+    assert client.follower is not None
+    for message in [*sent, {"op": "subscribe", "kinds": ["windows"], "symbols": ["BTCUSDT"], "cursor": cursor}]:
+        before = dict(client.follower.series), dict(client.follower.patterns)
+        made.handle(client, json.dumps(message))
+        if any(answer["type"] == "error" for answer in taken(client)):
+            assert (client.follower.series, client.follower.patterns) == before
+
+
+@given(st.text(max_size=40), st.integers(1, 300))
+def test_nesting_and_length_are_bounded(text: str, depth: int) -> None:
+    """However deep an object or a list is, and whatever stands in it, it is told as at most 80 characters."""
+    made = hub()
+    for encoding in (None, *ENCODINGS.values()):
+        client = made.join(encoding)
+        for nested in ("[" * depth + "]" * depth, '{"symbols":' * depth + "1" + "}" * depth, json.dumps([text] * depth)):
+            message = f'{{"op":"subscribe","kinds":["windows"],"symbols":{nested}}}'
+            made.handle(client, message)
+            assert all(len(answer.get("came", "")) <= 80 for answer in taken(client))
