@@ -1,8 +1,12 @@
-"""`make soak`: the whole stack for minutes, its parts killed at random by a seeded script, then the proof from the topics."""
+"""`make soak`: the whole stack for minutes, its parts killed at random by a seeded script, then the proof from the topics.
+
+With `--page` a browser has the chart open all the time; the server is left alive then, and neither of them may grow.
+"""
 
 import random
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +16,7 @@ import typer
 from rich.console import Console
 
 from bench.report import Report
+from bench.soak_page import OpenPage, report_page
 from klinestream.market.topics import PUBLISHED_HEADER, WINDOWS
 from tests.eventually import eventually
 from tests.proof import prove
@@ -41,24 +46,32 @@ def main(
     minutes: Annotated[float, typer.Option(min=1, max=600, help="How long.")] = 10.0,
     symbols: Annotated[int, typer.Option(min=1, max=1400, help="How many symbols.")] = 50,
     seed: Annotated[int, typer.Option(help="The same seed kills in the same order.")] = 1,
+    page: Annotated[bool, typer.Option("--page", help="Keep the chart open in a browser: neither it nor the server may grow.")] = False,
 ) -> None:
     """Kill, wait until all is well, and again; prove every number in the end."""
     console, chosen, report = Console(), random.Random(seed), Report("soak")
     outages: list[Outage] = []
-    with tempfile.TemporaryDirectory(prefix="klinestream-soak-", ignore_cleanup_errors=True) as folder:
+    parts = [part for part in PARTS if not page or part != "server"]
+    with ExitStack() as opened:
+        folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="klinestream-soak-", ignore_cleanup_errors=True))
         stack = TestStack(Path(folder), str(symbols))
-        try:
-            stack.start()
-            until = time.monotonic() + 60 * minutes
-            while time.monotonic() < until:
-                time.sleep(chosen.uniform(*_PAUSE_S))
-                part = chosen.choice(PARTS)
-                outages.append(_strike(stack, part))
-                console.print(f"{part}: data on the chart again after {outages[-1].seconds:.1f} s")
-            _report(report, stack, outages)
-        finally:
-            stack.stop()
+        opened.callback(stack.stop)
+        stack.start()
+        chart = OpenPage(stack) if page else None
+        if chart is not None:
+            opened.callback(chart.close)
+        until = time.monotonic() + 60 * minutes
+        while time.monotonic() < until:
+            time.sleep(chosen.uniform(*_PAUSE_S))
+            part = chosen.choice(parts)
+            outages.append(_strike(stack, part))
+            console.print(f"{part}: data on the chart again after {outages[-1].seconds:.1f} s")
+            if chart is not None:
+                chart.look()
+        _report(report, stack, outages)
+        grown = report_page(report, chart.looks) if chart is not None else []
     report.write()
+    assert not grown, f"expected to hold no more in the second half than in the first, but this grew: {', '.join(grown)}"
 
 
 def _strike(stack: TestStack, part: str) -> Outage:

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 
+from server.link import Link
 from server.outbox import Outbox
 from server.stream_encoding import Encoding
 from server.stream_outbox import StreamOutbox
@@ -25,6 +26,15 @@ class Closed(Exception):  # noqa: N818  # an ending, with full right in some cas
 
 
 @dataclass(eq=False, slots=True)
+class Audience:
+    """Clients of version 2 that follow the same series in the same encoding."""
+
+    encoding: Encoding
+    series: frozenset[Series]
+    clients: set["Client"] = field(default_factory=set)
+
+
+@dataclass(eq=False, slots=True)
 class Follower:
     """What a client of version 2 follows."""
 
@@ -38,6 +48,8 @@ class Follower:
     """Pattern → kind and interval → limit, for symbols that appear later."""
     told_full: bool = False
     """It knows that a pattern means more symbols than it may follow."""
+    audience: Audience | None = None
+    """Those who follow the same; None while it follows nothing."""
 
 
 @dataclass(eq=False, slots=True)
@@ -45,10 +57,22 @@ class Client:
     """One websocket client: what it follows and what waits for it. `follower` is there once it speaks version 2."""
 
     outbox: Outbox
+    link: Link | None = None
     symbols: set[str] = field(default_factory=set)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    idle: bool = False
+    """Nothing waits for it, and nothing is on its way to its socket."""
     ended: Closed | None = None
     follower: Follower | None = None
+
+    def rouse(self) -> None:
+        """Something waits for it now, or its end has come."""
+        self.idle = False
+        self.wake.set()
+
+    def write(self, frames: bytes) -> bool:
+        """Send whole frames at once, without a task switch; False where they would overtake something, or have to wait."""
+        return self.idle and self.link is not None and self.link.write(frames)
 
     @property
     def waiting(self) -> Outbox | StreamOutbox:

@@ -17,6 +17,7 @@ from klinestream.runtime.config import ServerConfig
 from server import protocol
 from server.client import POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER, Client, Closed
 from server.history import Entry, History
+from server.link import Link, binary_frame, link_of, text_frame
 from server.metrics import Metrics
 from server.outbox import Message, Moment, Outbox, Update
 from server.stream import TOO_SLOW, Stream
@@ -26,8 +27,12 @@ SEND_MOST_S = 10.0
 """A client that takes nothing for this long is closed: conflation did not help either."""
 CLOSE_MOST_S = 5.0
 """How long the closing frame may wait behind what the client has not taken."""
+SENT_AT_ONCE_BYTES = 16 * 1024
+"""Small messages that wait for a client go out together."""
+MADE_AT_ONCE_S = 0.001
+"""Answers that took this long to make, and may go on for hundreds of records, let others have their turn."""
 ANSWER_PAUSE = 3.0
-"""After each message of an answer, which may hold hundreds of records, its client waits this many times as long as it took."""
+"""For so many times as long as they took."""
 
 log = structlog.get_logger()
 
@@ -65,6 +70,7 @@ class Hub:
         self.history = history
         self.metrics = metrics
         self._stream = stream
+        self._stream.on_written = self._written
         self._config = config
         self._now_ms = now_ms
         self._clients: set[Client] = set()
@@ -80,11 +86,11 @@ class Hub:
         """Symbol, as clients asked for it → how many follow it."""
         return Counter({symbol: len(clients) for symbol, clients in self._followers.items()}) + Counter(self._stream.followers())
 
-    def join(self, encoding: Encoding | None = None) -> Client:
+    def join(self, encoding: Encoding | None = None, link: Link | None = None) -> Client:
         """A new client, of version 2 if an encoding was asked for; raises Closed if there are too many."""
         if len(self._clients) >= self._config.max_clients:
             raise Closed(TRY_AGAIN_LATER, f"expected at most {self._config.max_clients} clients: try again later")
-        client = Client(Outbox(self._config.client_queue))
+        client = Client(Outbox(self._config.client_queue), link)
         self._clients.add(client)
         if encoding is not None:
             self._stream.join(client, encoding)
@@ -122,7 +128,7 @@ class Hub:
             answer = protocol.error(fault)
         if not client.outbox.reply(answer):
             raise Closed(POLICY_VIOLATION, TOO_SLOW)
-        client.wake.set()
+        client.rouse()
 
     def publish(self, entries: Sequence[Entry]) -> None:
         """Hold a batch as it was read, and queue what is new for all who follow it."""
@@ -134,13 +140,10 @@ class Hub:
             else:
                 self.metrics.repeated.inc()
         self.metrics.read.inc(len(entries))
-        for symbol in news.keys() & self._followers.keys():
-            update = _update(symbol, news[symbol])
-            for client in self._followers[symbol]:
-                client.outbox.put(update)
-                client.wake.set()
+        moment = Moment(entries[-1].end_ms, entries[-1].published_ms) if entries else Moment()
+        self._put(news, moment)
         if news:
-            self._stream.windows(news, Moment(entries[-1].end_ms, entries[-1].published_ms))
+            self._stream.windows(news, moment)
         self.metrics.encode_seconds.observe(time.perf_counter() - started_s)
 
     def restart(self, starts: Mapping[int, int]) -> None:
@@ -150,28 +153,48 @@ class Hub:
         # Before the first window nobody holds a cursor.
         for client in self._clients if known else ():
             client.ended = Closed(SERVICE_RESTART, "the topic is another one now: subscribe again")
-            client.wake.set()
+            client.rouse()
 
     def heartbeat(self) -> None:
         """Queue a heartbeat for all clients."""
         text = protocol.heartbeat(self._now_ms(), self.history.newest_end_ms)
+        frame = text_frame(text.encode())
         for client in self._clients:
-            if client.follower is None:
+            if client.follower is not None:
+                continue
+            if not client.write(frame):
                 client.outbox.heartbeat(text)
-                client.wake.set()
+                client.rouse()
         self._stream.heartbeat()
 
     def sent(self, message: Message) -> None:
         """Account for a message that a client's socket has taken."""
-        moment = message.moment
-        if moment is None:
-            return
-        self.metrics.sent.inc()
+        if message.moment is not None:
+            self._written(message.moment, 1)
+
+    def _written(self, moment: Moment, times: int) -> None:
+        self.metrics.sent.inc(times)
         now_ms = self._now_ms()
         if moment.end_ms is not None:
-            self.metrics.end_to_sent_seconds.observe(max(0, now_ms - moment.end_ms) / 1000)
+            self.metrics.end_to_sent_seconds.observe(max(0, now_ms - moment.end_ms) / 1000, times)
         if moment.published_ms is not None:
-            self.metrics.published_to_sent_seconds.observe(max(0, now_ms - moment.published_ms) / 1000)
+            self.metrics.published_to_sent_seconds.observe(max(0, now_ms - moment.published_ms) / 1000, times)
+
+    def _put(self, news: Mapping[str, Sequence[Entry]], moment: Moment) -> None:
+        """Queue updates of version 1, or write them at once: all of a client's in one go."""
+        found: dict[Client, list[tuple[Update, bytes]]] = {}
+        for symbol in news.keys() & self._followers.keys():
+            update = _update(symbol, news[symbol])
+            framed = update, text_frame(update.text.encode())
+            for client in self._followers[symbol]:
+                found.setdefault(client, []).append(framed)
+        for client, theirs in found.items():
+            if client.write(b"".join(frame for _, frame in theirs)):
+                self._written(moment, len(theirs))
+                continue
+            for update, _ in theirs:
+                client.outbox.put(update)
+            client.rouse()
 
     def _follow(self, client: Client, symbol: str) -> None:
         most = self._config.max_subscriptions
@@ -221,7 +244,7 @@ def _update(symbol: str, entries: Sequence[Entry]) -> Update:
 async def serve(websocket: WebSocket, hub: Hub, config: ServerConfig, encoding: Encoding | None = None) -> None:
     """Carry messages between an accepted websocket and the hub until one of them ends it."""
     try:
-        client = hub.join(encoding)
+        client = hub.join(encoding, link_of(websocket))
     except Closed as full:
         hub.metrics.refused.labels("full").inc()
         await websocket.close(full.code, full.reason)
@@ -270,18 +293,40 @@ async def _receive(websocket: WebSocket, hub: Hub, client: Client, allowance: Al
 
 async def _send(websocket: WebSocket, hub: Hub, client: Client) -> None:
     while True:
+        client.idle = not client.wake.is_set()
         await client.wake.wait()
+        client.idle = False
         client.wake.clear()
         if client.ended is not None:
             raise client.ended
-        began_s = time.perf_counter()
-        while (message := client.waiting.take()) is not None:
-            made_s = time.perf_counter() - began_s
-            await _send_one(websocket, message)
-            hub.sent(message)
-            if message.moment is None:
+        while messages := _next(client):
+            if client.link is not None and client.link.lost:
+                return  # whoever receives is about to be told
+            made_s = sum(made_s for _, made_s in messages)
+            if client.link is None or not client.link.write(b"".join(_frame(message) for message, _ in messages)):
+                for message, _ in messages:
+                    await _send_one(websocket, message)
+            for message, _ in messages:
+                hub.sent(message)
+            if made_s > MADE_AT_ONCE_S:
                 await asyncio.sleep(ANSWER_PAUSE * made_s)
-            began_s = time.perf_counter()
+
+
+def _next(client: Client) -> list[tuple[Message, float]]:
+    """Some of what waits, small messages together, each with the seconds that it took to make if it is an answer."""
+    found: list[tuple[Message, float]] = []
+    size, made_s, began_s = 0, 0.0, time.perf_counter()
+    while size < SENT_AT_ONCE_BYTES and made_s < MADE_AT_ONCE_S and (message := client.waiting.take()) is not None:
+        took_s = time.perf_counter() - began_s if message.moment is None else 0.0
+        found.append((message, took_s))
+        size += len(message.text)
+        made_s += took_s
+        began_s = time.perf_counter()
+    return found
+
+
+def _frame(message: Message) -> bytes:
+    return text_frame(message.text.encode()) if isinstance(message.text, str) else binary_frame(message.text)
 
 
 async def _send_one(websocket: WebSocket, message: Message) -> None:

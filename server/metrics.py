@@ -1,6 +1,8 @@
 """The server's metrics for Prometheus, in a registry of their own."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+from server.distribution import Distribution
 
 _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 10.0)
 
@@ -11,6 +13,7 @@ class Metrics:
     def __init__(self) -> None:
         """Start all at zero."""
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         name = "klinestream_server_{}".format
         self.clients = Gauge(name("clients"), "Websocket clients", registry=self.registry)
         self.refused = Counter(name("clients_refused"), "Websocket clients refused", ["reason"], registry=self.registry)
@@ -26,15 +29,21 @@ class Metrics:
             registry=self.registry,
             buckets=_LATENCY_BUCKETS,
         )
-        self.published_to_sent_seconds = Histogram(
+        self.published_to_sent_seconds = Distribution(
             name("published_to_sent_seconds"),
             "From a window's published_ms to its hand-over to a client's socket",
-            registry=self.registry,
-            buckets=_LATENCY_BUCKETS,
+            _LATENCY_BUCKETS,
+            self.registry,
         )
-        self.end_to_sent_seconds = Histogram(
+        self.end_to_sent_seconds = Distribution(
             name("window_end_to_sent_seconds"),
             "From a window's end to its hand-over to a client's socket; below zero counts as zero",
+            _LATENCY_BUCKETS,
+            self.registry,
+        )
+        self.close_to_held_seconds = Histogram(
+            name("kline_close_to_held_seconds"),
+            "From the close of a batch's newest kline to its windows being here, whether anybody looks at them or not",
             registry=self.registry,
             buckets=_LATENCY_BUCKETS,
         )
@@ -56,3 +65,9 @@ class Metrics:
         self.request_seconds = Histogram(
             name("http_request_seconds"), "Time to answer a REST request", ["route"], registry=self.registry, buckets=_LATENCY_BUCKETS
         )
+
+    def show_history(self, newest_end_ms: int | None, symbols: int, now_ms: int) -> None:
+        """Set what is only known when somebody looks."""
+        if newest_end_ms is not None:
+            self.data_age_seconds.set((now_ms - newest_end_ms) / 1000)
+        self.symbols.set(symbols)

@@ -3,9 +3,10 @@
     windows ────────────────────────────────► history ─┐
     candles, indicators, signals ─► store (its thread) ├─► answers to a subscribe
                        └─► live ─► tail ───────────────┘
-    both, live ─► parts, one a series, encoded once ─► a tick for each client
+    both, live ─► parts, one a series, encoded once ─► a tick for each audience ─┬─► written to sockets that are free
+                                                                                  └─► outboxes of the other clients
 
-What waits for a client, and is sent in which order, is decided in `stream_outbox`.
+What waits for a client, and is sent in which order, is decided in `stream_outbox`; who follows the same, in `stream_audiences`.
 """
 
 from collections import Counter
@@ -16,18 +17,22 @@ from klinestream.runtime.config import ServerConfig
 from server import history, stream_messages, stream_requests
 from server.candle_store import CandleStore
 from server.client import POLICY_VIOLATION, Client, Closed, Follower
+from server.link import binary_frame, text_frame
 from server.outbox import Moment
 from server.protocol import MessageError
 from server.stream_answers import Answer, Archivist, is_of
-from server.stream_encoding import Encoding
+from server.stream_audiences import Audiences
+from server.stream_encoding import ENCODINGS, Encoding
 from server.stream_messages import Cursor, Part
-from server.stream_outbox import StreamOutbox, Tick
+from server.stream_outbox import StreamOutbox
 from server.stream_requests import Selection, Subscribe, rules_of
 from server.stream_series import Item, Kind, Positions, Series
 from server.stream_tail import Tail
 
 SYMBOLS_MOST = 10_000
 TOO_SLOW = "too slow: more was asked than was read"
+TOLD_AT_ONCE = 32
+"""Updates written between two looks at the clock."""
 
 
 class Stream:
@@ -37,6 +42,8 @@ class Stream:
         """Start with nobody; `windows` and `store` are filled by others."""
         self.changes = 0
         """How often a symbol got its first follower, or lost its last one."""
+        self.on_written: Callable[[Moment, int], None] = lambda *_: None
+        """Told of each update that was written to so many clients without waiting."""
         self._config = config
         self._now_ms = now_ms
         self._windows = windows
@@ -44,7 +51,7 @@ class Stream:
         self._tail = Tail()
         self._archivist = Archivist(windows, store, self._tail)
         self._clients: set[Client] = set()
-        self._followers: dict[Series, set[Client]] = {}
+        self._audiences = Audiences()
         self._symbols: Counter[str] = Counter()
         self._met: set[str] = set()
         self._newest_ms: dict[Kind, int] = {}
@@ -62,7 +69,8 @@ class Stream:
     def leave(self, client: Client) -> None:
         """Forget a client."""
         if client.follower is not None:
-            self._unfollow(client, client.follower, tuple(client.follower.series))
+            self._unfollow(client.follower, tuple(client.follower.series))
+            self._audiences.place(client, client.follower)
         self._clients.discard(client)
 
     def handle(self, client: Client, follower: Follower, message: dict[str, object]) -> None:
@@ -81,13 +89,13 @@ class Stream:
         """Queue a heartbeat for all clients."""
         now_ms = self._now_ms()
         newest = {kind: self._newest_ms.get(kind) for kind in Kind} | {Kind.WINDOWS: self._windows.newest_end_ms}
-        encoded: dict[str, bytes] = {}
+        encoded = {encoding.name: stream_messages.heartbeat(encoding, now_ms, newest) for encoding in ENCODINGS.values()}
+        frames = {encoding.name: _frame(encoding, encoded[encoding.name]) for encoding in ENCODINGS.values()}
         for client, follower in self._each():
             name = follower.encoding.name
-            if name not in encoded:
-                encoded[name] = stream_messages.heartbeat(follower.encoding, now_ms, newest)
-            follower.outbox.heartbeat(encoded[name])
-            client.wake.set()
+            if not client.write(frames[name]):
+                follower.outbox.heartbeat(encoded[name])
+                client.rouse()
 
     def windows(self, news: Mapping[str, Sequence[history.Entry]], moment: Moment) -> None:
         """Queue windows, by symbol, that the history holds already."""
@@ -97,7 +105,7 @@ class Stream:
         parts = []
         for symbol, entries in news.items():
             series = Series(Kind.WINDOWS, symbol)
-            if series in self._followers:
+            if series in self._audiences:
                 parts.append(Part(series, [_item(series, entry) for entry in entries]))
         self._put(parts, Cursor({Kind.WINDOWS.topic: self._windows.positions}), moment)
 
@@ -119,7 +127,7 @@ class Stream:
                 self._reply(client, follower, self._messages(follower, answer))
             except Closed as closed:
                 client.ended = closed
-                client.wake.set()
+                client.rouse()
 
     def void(self) -> None:
         """A topic of candles, indicators or signals is another one now: nobody can go on until the next `begin`."""
@@ -134,7 +142,7 @@ class Stream:
         for kind in {item.series.kind for item in items}:
             self._newest_ms[kind] = max(newest_ms, self._newest_ms.get(kind, 0))
         self._meet({series.symbol for series in news})
-        parts = [Part(series, found) for series, found in news.items() if series in self._followers]
+        parts = [Part(series, found) for series, found in news.items() if series in self._audiences]
         topics = {part.series.kind.topic for part in parts}
         self._put(parts, Cursor({topic: self._tail.positions(topic) for topic in topics}), Moment())
 
@@ -144,7 +152,7 @@ class Stream:
         parts = []
         for symbol, (time_ms, value) in values.items():
             series = Series(Kind.PROVISIONAL, symbol)
-            if series in self._followers and is_of(symbol, value):
+            if series in self._audiences and is_of(symbol, value):
                 parts.append(Part(series, [Item(series, time_ms, 0, 0, 0, 0, value)]))
         self._put(parts, Cursor({}), Moment())
 
@@ -156,7 +164,8 @@ class Stream:
         self._check("symbols", len(follower.symbols.keys() | set(symbols)))
         series = [each for symbol in symbols for each in selection.series(symbol)]
         for each in series:
-            self._follow(client, follower, each, request.limit)
+            self._follow(follower, each, request.limit)
+        self._audiences.place(client, follower)
         for pattern in selection.patterns:
             wanted = follower.patterns.setdefault(pattern, {})
             wanted |= {(each.kind, each.interval): request.limit for each in selection.series(pattern)}
@@ -174,7 +183,8 @@ class Stream:
             raise MessageError(f"at most {most} {what} a client", f"{together} with these", do)
 
     def _unsubscribe(self, client: Client, follower: Follower, selection: Selection) -> None:
-        self._unfollow(client, follower, selection.among(follower.series))
+        self._unfollow(follower, selection.among(follower.series))
+        self._audiences.place(client, follower)
         for name in selection.names:
             wanted = follower.patterns.get(name, {})
             for each in selection.series(name):
@@ -189,7 +199,7 @@ class Stream:
     def _reply(self, client: Client, follower: Follower, messages: Iterator[bytes]) -> None:
         if not follower.outbox.reply(messages):
             raise Closed(POLICY_VIOLATION, TOO_SLOW)
-        client.wake.set()
+        client.rouse()
 
     def _expanded(self, selection: Selection) -> list[str]:
         """The symbols that the names mean now, in order of name."""
@@ -217,33 +227,31 @@ class Stream:
                     meant[pattern] = [symbol for symbol in new if rules.wanted(symbol)]
                 for symbol in meant[pattern]:
                     self._follow_met(client, follower, symbol, wanted)
+            if follower.patterns:
+                self._audiences.place(client, follower)
 
     def _follow_met(self, client: Client, follower: Follower, symbol: str, wanted: Mapping[tuple[Kind, str], int]) -> None:
         most = self._config.max_subscriptions
         if symbol in follower.symbols or len(follower.symbols) < most:
             for (kind, interval), limit in wanted.items():
-                self._follow(client, follower, Series(kind, symbol, interval), limit)
+                self._follow(follower, Series(kind, symbol, interval), limit)
         elif not follower.told_full:
             follower.told_full = True
             fault = MessageError(f"at most {most} symbols a client", f"{symbol} and maybe more besides", "subscribe to a narrower pattern")
             follower.outbox.reply(iter((stream_messages.error(follower.encoding, fault),)))
-            client.wake.set()
+            client.rouse()
 
-    def _follow(self, client: Client, follower: Follower, series: Series, limit: int) -> None:
+    def _follow(self, follower: Follower, series: Series, limit: int) -> None:
         if series not in follower.series:
             follower.symbols[series.symbol] += 1
             if follower.symbols[series.symbol] == 1:
                 self._count(series.symbol, 1)
         follower.series[series] = limit
-        self._followers.setdefault(series, set()).add(client)
 
-    def _unfollow(self, client: Client, follower: Follower, series: Collection[Series]) -> None:
+    def _unfollow(self, follower: Follower, series: Collection[Series]) -> None:
         follower.outbox.forget(set(series))
         for each in series:
             del follower.series[each]
-            self._followers[each].discard(client)
-            if not self._followers[each]:
-                del self._followers[each]
             follower.symbols[each.symbol] -= 1
             if not follower.symbols[each.symbol]:
                 del follower.symbols[each.symbol]
@@ -258,19 +266,33 @@ class Stream:
             self.changes += 1
 
     def _put(self, parts: Iterable[Part], cursor: Cursor, moment: Moment) -> None:
-        by_client: dict[Client, list[Part]] = {}
-        for part in parts:
-            for client in self._followers[part.series]:
-                by_client.setdefault(client, []).append(part)
-        for client, found in by_client.items():
-            if client.follower is not None:
-                client.follower.outbox.put(Tick(found, cursor, moment))
-                client.wake.set()
+        written = 0
+        for audience, tick in self._audiences.ticks(parts, cursor, moment):
+            frame = _frame(audience.encoding, tick.message(audience.encoding))
+            for client, follower in _each(audience.clients):
+                if client.write(frame):
+                    written += 1
+                else:
+                    follower.outbox.put(tick)
+                    client.rouse()
+            if written >= TOLD_AT_ONCE:
+                self.on_written(moment, written)
+                written = 0
+        if written:
+            self.on_written(moment, written)
 
     def _each(self) -> Iterator[tuple[Client, Follower]]:
-        for client in self._clients:
-            if client.follower is not None:
-                yield client, client.follower
+        return _each(self._clients)
+
+
+def _each(clients: Iterable[Client]) -> Iterator[tuple[Client, Follower]]:
+    for client in clients:
+        if client.follower is not None:
+            yield client, client.follower
+
+
+def _frame(encoding: Encoding, message: bytes) -> bytes:
+    return text_frame(message) if encoding.is_text else binary_frame(message)
 
 
 def _item(series: Series, entry: history.Entry) -> Item:

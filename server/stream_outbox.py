@@ -8,7 +8,6 @@ Memory is bounded by the queue and one record for each series that the client fo
 
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 
 from server import stream_messages
 from server.outbox import REPLIES_MOST, Message, Moment
@@ -17,13 +16,28 @@ from server.stream_messages import Cursor, Part
 from server.stream_series import Item, Series
 
 
-@dataclass(slots=True)
 class Tick:
-    """What one reading brought for one client."""
+    """What one reading brought for clients that follow the same in one encoding; its message is made once for all of them."""
 
-    parts: list[Part]
-    cursor: Cursor
-    moment: Moment
+    __slots__ = ("_message", "cursor", "moment", "parts")
+
+    def __init__(self, parts: Sequence[Part], cursor: Cursor, moment: Moment) -> None:
+        """At least one part."""
+        self.parts = parts
+        self.cursor = cursor
+        self.moment = moment
+        self._message: bytes | None = None
+
+    def message(self, encoding: Encoding) -> bytes:
+        """The whole update; `encoding` is the same at each call."""
+        if self._message is None:
+            self._message = stream_messages.update(encoding, [part.encoded(encoding) for part in self.parts], self.cursor)
+        return self._message
+
+    def without(self, series: Collection[Series]) -> "Tick":
+        """What is left of it, maybe nothing; others may hold this one."""
+        left = [part for part in self.parts if part.series not in series]
+        return self if len(left) == len(self.parts) else Tick(left, self.cursor, self.moment)
 
 
 class StreamOutbox:
@@ -68,9 +82,8 @@ class StreamOutbox:
 
     def forget(self, series: Collection[Series]) -> None:
         """Drop what waits for series that the client left, or of which the answer that follows tells all."""
-        for tick in self._ticks:
-            tick.parts = [part for part in tick.parts if part.series not in series]
-        self._ticks = deque(tick for tick in self._ticks if tick.parts)
+        left = (tick.without(series) for tick in self._ticks)
+        self._ticks = deque(tick for tick in left if tick.parts)
         for each in series:
             self._latest.pop(each, None)
 
@@ -86,7 +99,7 @@ class StreamOutbox:
             self._answers.popleft()
         if self._ticks:
             tick = self._ticks.popleft()
-            return self._update([part.encoded(self._encoding) for part in tick.parts], tick.cursor, tick.moment)
+            return self._message(tick.message(self._encoding), tick.moment)
         if self._latest:
             return self._conflated()
         return None
@@ -98,7 +111,7 @@ class StreamOutbox:
         ]
         cursor = Cursor(self._after)
         self._latest, self._after = {}, {}
-        return self._update(parts, cursor, self._moment)
+        return self._message(stream_messages.update(self._encoding, parts, cursor), self._moment)
 
     def _conflate(self, tick: Tick) -> None:
         for part in tick.parts:
@@ -110,9 +123,6 @@ class StreamOutbox:
         for topic, offsets in tick.cursor.positions.items():
             self._after.setdefault(topic, {}).update(offsets)
         self._moment = tick.moment
-
-    def _update(self, parts: Sequence[bytes], cursor: Cursor, moment: Moment) -> Message:
-        return self._message(stream_messages.update(self._encoding, parts, cursor), moment)
 
     def _message(self, message: bytes, moment: Moment | None = None) -> Message:
         return Message(message.decode() if self._encoding.is_text else message, moment)
