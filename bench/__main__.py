@@ -1,4 +1,4 @@
-"""`python -m bench [WHAT…]`: engine, throughput, latency, producer, feed, fencing, footprint, candles; all of them without an argument."""
+"""`python -m bench [WHAT…]`: engine, throughput, latency, producer, feed, fencing, footprint, candles, page, serving; all without one."""
 
 import tempfile
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bench import candles, engine, feed, fencing, footprint, latency, producer, throughput
+from bench import candles, engine, feed, fencing, figures, footprint, latency, page, producer, serving, throughput
 from bench.report import Report
 
 
@@ -23,6 +23,8 @@ class What(StrEnum):
     FENCING = "fencing"
     FOOTPRINT = "footprint"
     CANDLES = "candles"
+    PAGE = "page"
+    SERVING = "serving"
 
 
 MEASURES: dict[What, Callable[[Report, Path], None]] = {
@@ -34,16 +36,19 @@ MEASURES: dict[What, Callable[[Report, Path], None]] = {
     What.FENCING: fencing.measure,
     What.FOOTPRINT: footprint.measure,
     What.CANDLES: candles.measure,
+    What.PAGE: page.measure,
+    What.SERVING: serving.measure,
 }
 
 
 def main(what: Annotated[list[What] | None, typer.Argument(help="What to measure; everything by default.")] = None) -> None:
-    """Measure, print tables, and write bench/results/<what>.json."""
+    """Measure, print tables, write bench/results/<what>.json, and the pages that show them."""
     for name in what or list(What):
         report = Report(name)
         with tempfile.TemporaryDirectory(prefix="klinestream-bench-", ignore_cleanup_errors=True) as folder:
             MEASURES[name](report, Path(folder))
         report.write()
+    figures.main()
 
 
 if __name__ == "__main__":

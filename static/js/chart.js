@@ -1,66 +1,85 @@
-/** The chart: draws a series with plotly.js, shifts it with time, and tells where things are on the screen. */
+/** The chart: draws a picture with plotly.js, shifts it with time, and tells where things are on the screen. */
 
 import { decimalsFor } from "./format.js";
-import { makeLayout, priceRange, timeRange, volumeRange } from "./layout.js";
+import { arrange, macdRange, makeLayout, margins, priceMargin, priceRange, volumeRange } from "./layout.js";
 import { Scroll } from "./scroll.js";
-import { makeStretches, makeTraces, makeZones } from "./traces.js";
-
-/** @typedef {import("./series.js").Series} Series */
-
-const CONFIG = { displayModeBar: false, responsive: false, scrollZoom: false, doubleClick: false, showTips: false };
 
 /**
+ * @typedef {{msPerPx: number, pricePerPx: number, panes: import("./layout.js").Panes}} Scale
+ *
+ * @typedef {Object} Picture
+ * @property {string[]} others the panes besides the price
+ * @property {boolean} dated whether times need their day
+ * @property {?[number, number]} extent least and greatest price in view
+ * @property {number} volumeMost
+ * @property {[number, number]} macd least and greatest value
+ * @property {?number} level the last price
+ * @property {(scale: Scale) => {traces: Object[], still: Object[], moving: Object[], marks: import("./markers.js").Mark[]}} paint
+ *
  * @typedef {Object} Plotly
  * @property {(element: HTMLElement, traces: Object[], layout: Object, config: Object) => Promise<any>} react
  */
 
+const CONFIG = { displayModeBar: false, responsive: false, scrollZoom: false, doubleClick: false, showTips: false };
+
 export class Chart {
-  /** @param {HTMLElement} element @param {Plotly} plotly */
-  constructor(element, plotly) {
+  /** @param {HTMLElement} element @param {Plotly} plotly @param {HTMLElement} beside what moves with the drawing and is not part of it */
+  constructor(element, plotly, beside) {
     this.element = element;
     this.plotly = plotly;
-    this.scroll = new Scroll(element);
+    this.scroll = new Scroll(element, beside);
     /** @type {?[number, number]} */
     this.price = null;
-    this.spanMs = 120_000;
+    /** @type {import("./layout.js").Panes} */
+    this.panes = arrange([], 1);
+    this.spanMs = 1;
     this.right = 0;
   }
 
-  /** Forget the ranges of the symbol shown before. */
+  /** Forget the ranges of what was shown before. */
   reset() {
     this.price = null;
   }
 
   /**
-   * Draw anew: when windows came, the size or the theme changed, or data became stale.
-   * @param {Series} series
-   * @param {{now: number, theme: import("./theme.js").Theme, stale: boolean}} view
+   * Draw anew: when data came, the size or the theme changed, or the view left what is drawn.
+   * @param {Picture} picture
+   * @param {{right: number, spanMs: number, theme: import("./theme.js").Theme}} view
+   * @returns {import("./markers.js").Mark[]} the signals drawn
    */
-  draw(series, { now, theme, stale }) {
-    this.spanMs = series.spanMs;
-    const time = timeRange(now, this.spanMs);
-    this.price = priceRange(series, time[0], this.price);
-    const zones = makeZones(theme, series.last?.close ?? null);
+  draw(picture, { right, spanMs, theme }) {
+    const { clientWidth: width, clientHeight: height } = this.element;
+    this.spanMs = spanMs;
+    this.right = right;
+    this.price = priceRange(picture.extent, this.price);
+    const decimals = decimalsFor(picture.level ?? 1);
+    const room = height - margins(picture.dated);
+    this.panes = arrange(picture.others, room);
+    const scale = this.#scale(Math.max(1, width - priceMargin(width, decimals, this.price[1])), Math.max(1, room));
+    const { traces, still, moving, marks } = picture.paint(scale);
     const layout = makeLayout({
-      theme,
-      width: this.element.clientWidth,
-      height: this.element.clientHeight,
-      spanMs: this.spanMs,
-      time,
-      price: this.price,
-      volume: volumeRange(series, time[0]),
-      decimals: decimalsFor(series.last?.close ?? 1),
-      shapes: [...zones, ...makeStretches(series, theme, stale)],
+      theme, width, height, dated: picture.dated, time: [right - spanMs, right], panes: this.panes, price: this.price,
+      volume: volumeRange(picture.volumeMost), macd: macdRange(picture.macd), decimals, shapes: [...still, ...moving],
     });
-    this.plotly.react(this.element, makeTraces(series, theme), layout, CONFIG);
-    this.right = time[1];
-    this.scroll.drawn(time[1], this.plotBox().width / this.spanMs, zones.length);
+    this.plotly.react(this.element, traces, layout, CONFIG);
+    this.scroll.drawn(right, 1 / this.msPerPx(), still.length);
+    return marks;
   }
 
-  /** @param {number} now shift what is drawn to this time */
-  shift(now) {
-    this.right = timeRange(now, this.spanMs)[1];
-    this.scroll.to(this.right);
+  /** @param {number} right shift what is drawn so that this is its right edge */
+  shift(right) {
+    this.right = right;
+    this.scroll.to(right);
+  }
+
+  /** @returns {number} how far what is drawn has been shifted since, share of the view */
+  shifted() {
+    return Math.abs(this.right - this.scroll.drawnAt) / this.spanMs;
+  }
+
+  /** @returns {number} time of a pixel */
+  msPerPx() {
+    return this.spanMs / Math.max(1, this.plotBox().width);
   }
 
   /** @returns {{left: number, top: number, width: number, height: number}} where the panes are, in the element */
@@ -81,17 +100,44 @@ export class Chart {
     return left + width - ((this.right - time) * width) / this.spanMs;
   }
 
-  /** @param {number} price @param {number[]} pane share of the height @returns {number} pixels from the element's top */
-  yOfPrice(price, pane) {
+  /** @param {number} price @returns {number} pixels from the element's top */
+  yOfPrice(price) {
     const { top, height } = this.plotBox();
+    const [bottom, upper] = this.panes.price;
     const [low, high] = this.price ?? [0, 1];
-    const share = pane[0] + ((price - low) / (high - low)) * (pane[1] - pane[0]);
-    return top + height * (1 - share);
+    return top + height * (1 - bottom - ((price - low) / (high - low)) * (upper - bottom));
   }
 
-  /** @param {number[]} pane @returns {number} pixels from the element's top to the pane's top */
+  /** @param {number} price @returns {boolean} whether it lies in the pane */
+  shows(price) {
+    return this.price !== null && price >= this.price[0] && price <= this.price[1];
+  }
+
+  /** @param {number} y pixels from the element's top @returns {?number} the price there, null outside the pane */
+  priceAt(y) {
+    const { top, height } = this.plotBox();
+    const [bottom, upper] = this.panes.price;
+    const [low, high] = this.price ?? [0, 1];
+    const share = (1 - (y - top) / Math.max(height, 1) - bottom) / (upper - bottom);
+    return share < 0 || share > 1 ? null : low + share * (high - low);
+  }
+
+  /** @param {string} pane @returns {?number} pixels from the element's top to the pane's top, null if it isn't there */
   topOf(pane) {
     const { top, height } = this.plotBox();
-    return top + height * (1 - pane[1]);
+    return this.panes[pane] ? top + height * (1 - this.panes[pane][1]) : null;
+  }
+
+  /** @returns {number} pixels from the element's top to the lower end of the price's pane */
+  bottomOfPrice() {
+    const { top, height } = this.plotBox();
+    return top + height * (1 - this.panes.price[0]);
+  }
+
+  /** @param {number} width @param {number} height pixels of the panes @returns {Scale} */
+  #scale(width, height) {
+    const [low, high] = this.price ?? [0, 1];
+    const [bottom, upper] = this.panes.price;
+    return { msPerPx: this.spanMs / width, pricePerPx: (high - low) / (height * (upper - bottom)), panes: this.panes };
   }
 }

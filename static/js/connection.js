@@ -1,16 +1,28 @@
 /** The websocket: opens, subscribes, notices a broken line, and comes back by itself with its cursor. */
 
-const PROTOCOL = 1;
+const PROTOCOL = 2;
+const SNAPSHOT_LIMIT = { windows: 1000, candles: 300 };
 const SILENCE_MOST_MS = 6000; // the server's heartbeat comes every two seconds
 const WAIT_FIRST_MS = 250;
 const WAIT_MOST_MS = 8000;
-const REFILL_WAIT_MS = 10000; // a line that is too slow for updates must not be filled with snapshots
+const REFILL_WAIT_MS = 10000; // a line that is too slow for updates must not be filled with answers
 
 /**
+ * A cursor: topic → partition → next offset.
+ * @typedef {Object<string, Object<string, number>>} Cursor
+ *
+ * @typedef {Object} Part
+ * @property {string} kind
+ * @property {string} symbol
+ * @property {string} [interval]
+ * @property {any[]} records
+ * @property {number} [conflated]
+ *
  * @typedef {Object} Events
  * @property {(state: "connecting" | "open" | "reconnecting") => void} state
- * @property {(message: any) => void} snapshot
- * @property {(message: any) => void} update
+ * @property {(message: {server_time: number, stale_after_ms: number}) => void} subscribed
+ * @property {(part: Part) => void} snapshot replaces what is held of the series
+ * @property {(part: Part) => void} update
  * @property {(serverTime: number) => void} time
  * @property {(text: string) => void} fault
  */
@@ -20,11 +32,15 @@ export class Connection {
   constructor(address, events) {
     this.address = address;
     this.events = events;
-    this.symbol = "";
-    /** @type {Object<string, number> | null} */
-    this.cursor = null;
+    /** @type {?{kinds: string[], symbols: string[], intervals?: string[]}} */
+    this.selection = null;
+    /** @type {Cursor} */
+    this.cursor = {};
+    /** @type {?Cursor} the cursor from before what was left out, until it has been asked for */
+    this.behind = null;
     this.attempts = 0;
-    this.refillAt = 0;
+    this.refill = 0;
+    this.refilledAt = -Infinity;
     /** @type {WebSocket | null} */
     this.socket = null;
     this.silence = 0;
@@ -33,13 +49,20 @@ export class Connection {
     document.addEventListener("visibilitychange", () => document.hidden || this.#now());
   }
 
-  /** Follow another symbol. @param {string} symbol */
-  follow(symbol) {
-    if (this.symbol) this.#send({ op: "unsubscribe", symbol: this.symbol });
-    this.symbol = symbol;
-    this.cursor = null;
+  /** Follow another symbol or interval, and nothing else. @param {string} symbol @param {string} interval */
+  follow(symbol, interval) {
+    if (this.selection) this.#send({ op: "unsubscribe", ...this.selection });
+    this.selection = { symbols: [symbol], ...kindsOf(interval) };
+    this.#forget();
     if (this.socket === null && this.retry === 0) this.#open();
     else this.#subscribe();
+  }
+
+  #forget() {
+    this.cursor = {};
+    this.behind = null;
+    clearTimeout(this.refill);
+    this.refill = 0;
   }
 
   #open() {
@@ -58,8 +81,10 @@ export class Connection {
   }
 
   #subscribe() {
-    const message = { op: "subscribe", symbol: this.symbol };
-    this.#send(this.cursor ? { ...message, cursor: this.cursor } : message);
+    const limit = this.selection?.intervals ? SNAPSHOT_LIMIT.candles : SNAPSHOT_LIMIT.windows;
+    const cursor = this.behind ?? this.cursor;
+    this.behind = null;
+    this.#send({ op: "subscribe", ...this.selection, limit, ...(Object.keys(cursor).length ? { cursor } : {}) });
   }
 
   /** @param {Object} message */
@@ -70,28 +95,55 @@ export class Connection {
   /** @param {any} message */
   #take(message) {
     this.#listen();
-    if (message.v !== PROTOCOL) {
-      this.events.fault(`The server speaks version ${message.v} of the protocol, this page ${PROTOCOL}: reload the page.`);
-      return;
-    }
     if (message.server_time) this.events.time(message.server_time);
-    if (message.type === "error") this.events.fault(`The server expected ${message.expected}, and got ${message.came}.`);
-    if (message.type !== "snapshot" && message.type !== "update") return;
-    if (message.symbol !== this.symbol) return; // one that was under way when the symbol changed
-    this.attempts = 0;
-    this.events.state("open");
-    this.cursor = Object.keys(message.cursor).length ? message.cursor : null;
-    if (message.type === "snapshot") this.events.snapshot(message);
-    else this.events.update(message);
-    if (message.conflated) this.#refill();
+    if (message.v !== PROTOCOL) return this.#foreign(message);
+    if (message.type === "error") this.events.fault(`The server expected ${message.expected}, and got ${message.came}: ${message.do}.`);
+    else if (message.type === "subscribed") this.#accepted(message);
+    else if (message.type === "snapshot") this.#deliver([message], message.cursor, this.events.snapshot);
+    else if (message.type === "update") this.#deliver(message.series, message.cursor, this.events.update);
   }
 
-  /** What was left out because this side was too slow is in the server's history. */
-  #refill() {
-    if (performance.now() < this.refillAt) return;
-    this.refillAt = performance.now() + REFILL_WAIT_MS;
-    this.cursor = null;
-    this.#subscribe();
+  /** @param {any} message of another version: heartbeats are, until the subscribe has arrived */
+  #foreign(message) {
+    if (message.type === "heartbeat") return;
+    this.events.fault(`The server speaks version ${message.v} of the protocol, this page ${PROTOCOL}: reload the page.`);
+  }
+
+  /** @param {any} message */
+  #accepted(message) {
+    if (!message.symbols.every((/** @type {string} */ symbol) => this.selection?.symbols.includes(symbol))) return;
+    this.attempts = 0;
+    this.events.state("open");
+    this.events.subscribed(message);
+  }
+
+  /** @param {Part[]} parts @param {Cursor | undefined} cursor @param {(part: Part) => void} deliver */
+  #deliver(parts, cursor, deliver) {
+    const ours = parts.filter((part) => this.#follows(part));
+    for (const part of ours) deliver(part);
+    // In an update that leaves records out the cursor is past them.
+    if (ours.some((part) => part.conflated)) this.#fallBehind();
+    // What was under way when the selection changed must not move the new one's cursor.
+    if (cursor && (ours.length || parts.length === 0)) this.cursor = { ...this.cursor, ...cursor };
+  }
+
+  /** @param {Part} part @returns {boolean} */
+  #follows({ kind, symbol, interval }) {
+    const { kinds, symbols, intervals } = this.selection ?? { kinds: [], symbols: [] };
+    return kinds.includes(kind) && symbols.includes(symbol) && (!interval || (intervals ?? []).includes(interval));
+  }
+
+  #fallBehind() {
+    this.behind ??= this.cursor;
+    if (this.refill) return;
+    const wait = Math.max(0, this.refilledAt + REFILL_WAIT_MS - performance.now());
+    this.refill = setTimeout(() => this.#refillNow(), wait);
+  }
+
+  #refillNow() {
+    this.refill = 0;
+    this.refilledAt = performance.now();
+    if (this.behind) this.#subscribe();
   }
 
   #listen() {
@@ -116,4 +168,10 @@ export class Connection {
     clearTimeout(this.retry);
     this.#open();
   }
+}
+
+/** @param {string} interval @returns {{kinds: string[], intervals?: string[]}} what a view of this interval needs */
+function kindsOf(interval) {
+  if (interval === "windows") return { kinds: ["windows"] };
+  return { kinds: ["candles", "provisional", "indicators", "signals"], intervals: [interval] };
 }

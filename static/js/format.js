@@ -1,6 +1,7 @@
 /** Numbers, ages and times as a trader reads them. Pure. */
 
 const LOCALE = "en-US";
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const compact = new Intl.NumberFormat(LOCALE, { notation: "compact", maximumSignificantDigits: 4 });
 
 /**
@@ -55,6 +56,12 @@ export function showAge(ms) {
 /** @param {number} ms since 1970 @returns {string} time of day, UTC, to a tenth of a second */
 export function showTime(ms) {
   return new Date(ms).toISOString().slice(11, 21);
+}
+
+/** @param {number} ms since 1970 @returns {string} day and minute, UTC, as in "21 Nov 23:45" */
+export function showMoment(ms) {
+  const date = new Date(ms);
+  return `${date.getUTCDate()} ${MONTHS[date.getUTCMonth()]} ${date.toISOString().slice(11, 16)}`;
 }
 
 const QUOTES = ["FDUSD", "USDT", "USDC", "TUSD", "BUSD", "USD1", "BTC", "ETH", "BNB", "EUR", "TRY", "BRL", "JPY", "GBP", "AUD", "USD"];

@@ -1,162 +1,203 @@
-/** Puts the page together: what comes from the connection goes into the series, and from there onto the screen. */
+/** Puts the page together: data goes into the store, from there into a picture, and onto the screen. */
 
 import { Chart } from "./chart.js";
-import { Chooser } from "./chooser.js";
+import { firstSymbol } from "./chooser.js";
 import { Clock } from "./clock.js";
 import { Connection } from "./connection.js";
-import { decimalsFor, showPrice } from "./format.js";
-import { PANES } from "./layout.js";
-import { Pointer } from "./pointer.js";
-import { byId, showConnection, showDataAge, showLegends, showNotice, showQuote, showSymbol } from "./readout.js";
-import { Series } from "./series.js";
+import { limitsOf } from "./intervals.js";
+import { placeLegends, showBands } from "./legends.js";
+import { SignalButtons } from "./markers.js";
+import { noticeOf, remarksOf } from "./notices.js";
+import { Pointer, showCrosshair } from "./pointer.js";
+import { byId, showConnection, showDataAge, showNotice, showPriceTag, showQuote, showSymbol } from "./readout.js";
+import { Scene } from "./scene.js";
+import { Choices } from "./state.js";
+import { Store } from "./store.js";
 import { onThemeChange, readTheme } from "./theme.js";
+import { mountControls } from "./toolbar.js";
+import { View } from "./view.js";
 
-const DEFAULT_SYMBOL = "BTCUSDT";
 const WRITE_EVERY_MS = 100; // the age's tenths; the rest of the writing changes with the data
-const STILL_EVERY_MS = 1000; // with reduced motion the chart steps once a second
-const DRAW_LEAST_MS = 1000; // what is only shifted runs out of axis at the right, where no windows come
-const DRAW_SLACK_MS = 200; // the windows of each second draw anyway, give or take their jitter
+const STILL_EVERY_MS = 1000; // with reduced motion a live chart steps once a second
+const DRAW_LEAST_MS = 1200; // what is only shifted runs out of axis at the right, where no data comes; the data of each second draws anyway
+const ZOOMED_DRAW_MS = 90; // while the reader zooms: nothing but a drawing shows it
+const DRAGGED_DRAW_MS = 220; // while the reader drags: in between the drawing is shifted, with what lies beside the view
+const SHIFTED_MOST = 0.3; // share of the view: what lies beside it reaches a little further
+const REACH_SHARE = 0.5; // older candles are fetched before the view needs them
+
+const clock = new Clock();
+const choices = new Choices(location.search);
+const view = new View(() => clock.now(), limitsOf(choices.interval, byId("plot").clientWidth));
+const store = new Store(() => (state.dirty = true));
+const scene = new Scene(store, view, choices);
+const connection = new Connection(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`, {
+  state: (now) => (state.connection = now),
+  time: (serverTime) => clock.hear(serverTime),
+  subscribed: ({ stale_after_ms }) => (state.staleAfterMs = stale_after_ms),
+  fault: (text) => (state.fault = text),
+  snapshot: (part) => take(() => store.snapshot(part)),
+  update: (part) => take(() => store.update(part)),
+});
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+const plotly = /** @type {any} */ (globalThis).Plotly;
+const chart = plotly ? new Chart(byId("plot"), plotly, byId("signals-moving")) : null;
+const buttons = new SignalButtons();
+const pointer = new Pointer(byId("chart"), {
+  pointed: () => (state.pointed = true),
+  dragged: (px) => view.pan(-px * (chart?.msPerPx() ?? 0)),
+  zoomed: (factor, x) => view.zoom(factor, chart?.timeAt(x) ?? null),
+});
 
 const state = {
-  symbol: "",
-  series: new Series(120_000),
   staleAfterMs: 5000,
   connection: /** @type {"connecting" | "open" | "reconnecting"} */ ("connecting"),
   fault: "",
   stale: false,
   dirty: false,
+  moved: false,
+  pointed: false,
+  following: false,
+  shown: 0,
   theme: readTheme(),
 };
-const clock = new Clock();
-const still = matchMedia("(prefers-reduced-motion: reduce)");
-const plotly = /** @type {any} */ (globalThis).Plotly;
-const chart = plotly ? new Chart(byId("plot"), plotly) : null;
-const pointer = new Pointer(byId("chart"), () => (state.pointed = true));
-const chooser = new Chooser((symbol) => choose(symbol, true));
-const connection = new Connection(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`, {
-  state: (now) => (state.connection = now),
-  time: (serverTime) => clock.hear(serverTime),
-  fault: (text) => (state.fault = text),
-  snapshot: (message) => {
-    state.series = new Series(message.span_ms);
-    state.staleAfterMs = message.stale_after_ms;
-    take(message.windows);
-  },
-  update: (message) => take(message.windows),
-});
+const at = { written: -Infinity, shifted: -Infinity, drawn: -Infinity };
 
-/** @param {import("./series.js").Window[]} windows */
-function take(windows) {
-  state.series.add(windows);
+/** @param {() => void} change what a message of the server changes */
+function take(change) {
   state.fault = "";
-  state.dirty = true;
+  change();
 }
 
-/** @param {string} symbol @param {boolean} remember whether the link should change */
-function choose(symbol, remember) {
-  if (symbol === state.symbol) return;
-  state.symbol = symbol;
-  state.series = new Series(state.series.spanMs);
-  state.fault = "";
-  state.dirty = true;
-  chart?.reset();
-  chooser.current = symbol;
-  if (remember) history.pushState(null, "", `?symbol=${encodeURIComponent(symbol)}`);
-  document.title = `${symbol} · klinestream`;
-  showSymbol(symbol);
-  connection.follow(symbol);
-}
-
-/** @returns {?{kind: "wait" | "error", title: string, text: string}} what to say in place of a chart */
-function notice() {
-  if (!chart) return { kind: "error", title: "The chart can't be drawn", text: "plotly.js did not load: reload the page, or see the server's log." };
-  if (state.fault) return { kind: "error", title: "The server refused this", text: state.fault };
-  if (state.series.last) return null;
-  if (state.connection === "open") {
-    return { kind: "wait", title: `Waiting for the first window of ${state.symbol}`, text: "Nothing came in the time shown here. The chart starts by itself as soon as a window is complete." };
+/** The reader, or a link, has chosen. @param {Set<string>} changed */
+function follow(changed) {
+  state.following = true;
+  const { symbol, interval, at: place, span } = choices;
+  if (changed.has("symbol") || changed.has("interval")) {
+    // The same moment of another symbol is what one wants to compare; of another interval the same, with its own span.
+    view.adopt(limitsOf(interval, byId("plot").clientWidth), span);
+    store.choose(symbol, interval);
+    state.fault = "";
+    chart?.reset();
+    document.title = `${symbol} · klinestream`;
+    showSymbol(symbol);
+    connection.follow(symbol, interval);
+    if (place !== null) view.goTo(place);
+  } else {
+    if (changed.has("span") && (span ?? view.limits.spanMs) !== view.spanMs) view.show(span);
+    if (changed.has("at") && place === null && !view.live) view.goLive();
+    else if (changed.has("at") && place !== null && place !== Math.round(view.right())) view.goTo(place);
   }
-  if (state.connection === "connecting") return { kind: "wait", title: "Connecting", text: "The chart appears with the first window." };
-  return { kind: "error", title: "The server can't be reached", text: "Trying again by itself; nothing that it still holds will be missing." };
+  state.dirty = true;
+  state.following = false;
+  remember();
+}
+
+/** Where the reader has gone stands in the link. */
+function remember() {
+  if (state.following) return;
+  choices.change({ at: view.live ? null : Math.round(view.right()), span: view.spanMs === view.limits.spanMs ? null : Math.round(view.spanMs) });
 }
 
 /** @param {number} now by the server's clock */
 function judgeAge(now) {
-  const age = state.series.last ? now - state.series.last.window_end : null;
+  const newest = store.newest;
+  const age = newest === null ? null : now - newest;
   const stale = age !== null && age > state.staleAfterMs;
   if (stale !== state.stale) state.dirty = true;
   state.stale = stale;
   showDataAge(age, stale);
   showConnection(state.connection !== "open" ? state.connection : age === null ? "waiting" : stale ? "stale" : "live");
-  showNotice(notice());
+  showNotice(noticeOf({ ...state, drawable: chart !== null, filled: newest !== null, symbol: store.symbol, interval: store.interval }));
+  showBands(scene.gapsInView(now), remarksOf(stale && view.until === null ? age : null, store.older?.state ?? null));
 }
 
 /** @param {number} now */
 function draw(now) {
   if (!chart) return;
-  chart.draw(state.series, { now, theme: state.theme, stale: state.stale });
-  showQuote(state.symbol, state.series, now - state.series.spanMs);
-  const rsiTop = chart.topOf(PANES.rsi);
-  byId("legend-price").style.top = `${chart.topOf(PANES.price) + 4}px`;
-  byId("legend-volume").style.top = `${chart.topOf(PANES.volume) - 16}px`;
-  byId("legend-rsi").style.top = `${rsiTop - 16}px`;
-  const last = state.series.last;
-  const tag = byId("price-tag");
-  tag.hidden = last === undefined;
-  if (!last) return;
-  const price = showPrice(last.close, decimalsFor(last.close));
-  tag.textContent = price;
-  tag.dataset.stale = String(state.stale);
-  tag.style.top = `${chart.yOfPrice(last.close, PANES.price)}px`;
-  byId("plot").setAttribute("aria-label", `Price of ${state.symbol}, now ${price}, with volume and RSI, over the last ${state.series.spanMs / 1000} seconds`);
-}
-
-/** Legends show the window under the pointer, or else the last one. */
-function point() {
-  if (!chart) return;
-  const pointed = pointer.x === null ? undefined : state.series.at(chart.timeAt(pointer.x) + state.series.slideMs() / 2);
-  const window = pointed ?? state.series.last ?? null;
-  showLegends(window, pointed !== undefined);
+  view.oldest = store.range?.from ?? null;
+  const right = view.right(now);
+  // What stands still in a pause or a replay is not stale: it is what was asked for.
+  const stale = state.stale && view.until === null;
+  const picture = scene.picture(now, stale, state.theme);
+  const marks = chart.draw(picture, { right, spanMs: view.spanMs, theme: state.theme });
+  showQuote(store.symbol, scene.quote(now));
   const box = chart.plotBox();
-  pointer.show(pointed ? { x: chart.xOf(pointed.window_end), height: box.top + box.height, time: pointed.window_end } : null);
+  Object.assign(byId("signals").style, { left: `${box.left}px`, top: `${box.top}px`, width: `${box.width}px`, height: `${box.height}px` });
+  const placed = marks.map((mark) => ({ ...mark, left: chart.xOf(mark.x) - box.left, top: chart.yOfPrice(mark.y) - box.top }));
+  buttons.show(placed.filter(({ left, top }) => left >= 0 && left <= box.width && top >= 0 && top <= box.height));
+  placeLegends((pane) => chart.topOf(pane), chart.bottomOfPrice());
+  showPriceTag(picture.level, picture.level !== null && chart.shows(picture.level) ? chart.yOfPrice(picture.level) : null, stale);
+  byId("plot").setAttribute("aria-label", scene.words(picture.level));
+  state.shown = scene.shownTo();
 }
 
-let writtenAt = -Infinity;
-let shiftedAt = -Infinity;
-let drawnAt = -Infinity;
+/** Legends show the moment under the pointer, or else the last one. @param {boolean} again whether what was drawn has changed */
+function point(again) {
+  if (!chart) return;
+  const box = chart.plotBox();
+  const inside = pointer.x !== null && pointer.x <= box.left + box.width;
+  const pointed = scene.point(inside && pointer.x !== null ? chart.timeAt(pointer.x) : null, again);
+  const price = inside && pointer.y !== null && pointed ? chart.priceAt(pointer.y) : null;
+  showCrosshair(
+    pointed ? { x: chart.xOf(pointed.time), height: box.top + box.height, time: pointed.text } : null,
+    price === null ? null : { y: pointer.y ?? 0, width: box.left + box.width, price: scene.priceText(price) },
+  );
+}
 
-/** @param {number} at */
-function frame(at) {
+/** @param {number} sinceMs when it was drawn last @returns {boolean} whether the view has changed so much, or for so long */
+function due(sinceMs) {
+  if (!state.moved || !chart) return view.live && sinceMs >= DRAW_LEAST_MS;
+  if (chart.spanMs !== view.spanMs) return sinceMs >= ZOOMED_DRAW_MS;
+  return sinceMs >= DRAGGED_DRAW_MS || chart.shifted() > SHIFTED_MOST;
+}
+
+/** @param {number} time */
+function frame(time) {
   requestAnimationFrame(frame);
   const now = clock.now();
-  if (at - writtenAt >= WRITE_EVERY_MS) {
-    writtenAt = at;
+  if (time - at.written >= WRITE_EVERY_MS) {
+    at.written = time;
     judgeAge(now);
+    store.reach(view.left(now) - view.spanMs * REACH_SHARE);
   }
-  const step = still.matches ? STILL_EVERY_MS : 0;
-  if (at - drawnAt >= DRAW_LEAST_MS + DRAW_SLACK_MS) state.dirty = true;
-  if (state.dirty) {
+  const drawing = state.dirty || due(time - at.drawn) || scene.shownTo() !== state.shown;
+  if (drawing) {
     draw(now);
-    drawnAt = at;
-  } else if (at - shiftedAt >= step) chart?.shift(now);
-  else return;
-  shiftedAt = at;
-  if (state.dirty || pointer.x !== null) point();
-  state.dirty = false;
+    at.drawn = at.shifted = time;
+    state.dirty = state.moved = false;
+  } else if (state.moved || time - at.shifted >= (still.matches ? STILL_EVERY_MS : 0)) {
+    chart?.shift(view.right(now));
+    at.shifted = time;
+  }
+  if (drawing || state.pointed || pointer.x !== null) point(drawing);
+  state.pointed = false;
 }
 
-/** @returns {Promise<string>} the symbol of the link, or a first one that has data */
-async function firstSymbol() {
-  const linked = new URLSearchParams(location.search).get("symbol");
-  if (linked) return linked.toUpperCase();
-  const symbols = await chooser.load().catch(() => []);
-  return symbols.includes(DEFAULT_SYMBOL) ? DEFAULT_SYMBOL : (symbols[0] ?? DEFAULT_SYMBOL);
-}
+const actions = {
+  /** @param {number} share of what is shown, to later times */
+  pan: (share) => (Number.isFinite(share) ? view.pan(share * view.spanMs) : share < 0 ? view.goOldest() : view.goLive()),
+  /** @param {number} factor below 1 shows less time */
+  zoom: (factor) => view.zoom(factor, view.live ? null : view.right() - view.spanMs / 2),
+  goLive: () => view.goLive(),
+  togglePause: () => (view.live ? view.pause() : view.goLive()),
+  /** @param {?number} time */
+  replayTo: (time) => view.replayTo(time),
+  rows: () => scene.rows(clock.now()),
+  range: () => store.range,
+  plot: byId("plot"),
+};
 
 onThemeChange(() => {
   state.theme = readTheme();
   state.dirty = true;
 });
 new ResizeObserver(() => (state.dirty = true)).observe(byId("plot"));
-addEventListener("popstate", async () => choose(await firstSymbol(), false));
-choose(await firstSymbol(), false);
+view.onChange(() => {
+  state.moved = true;
+  remember();
+});
+choices.onChange(follow);
+mountControls(choices, actions);
+if (choices.symbol) follow(new Set(["symbol"]));
+else choices.change({ symbol: await firstSymbol() }, { remember: "replace" });
 requestAnimationFrame(frame);

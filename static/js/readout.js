@@ -1,9 +1,6 @@
-/** Everything that is written rather than drawn: last price, badges, legends, notices. */
+/** Everything that is written above and instead of the chart: last price, badges, notices. */
 
-import { decimalsFor, showAge, showDifference, showPrice, showTime, showVolume, splitSymbol } from "./format.js";
-
-/** @typedef {import("./series.js").Series} Series */
-/** @typedef {import("./series.js").Window} Window */
+import { decimalsFor, showAge, showDifference, showPrice, showVolume, splitSymbol } from "./format.js";
 
 const CONNECTION_TEXT = { connecting: "Connecting", waiting: "Waiting", live: "Live", stale: "Stale", reconnecting: "Reconnecting" };
 
@@ -58,61 +55,45 @@ export function showNotice(notice) {
   write("notice-text", notice.text);
 }
 
-/** @param {string} symbol @param {Series} series @param {number} from the left end of what is shown */
-export function showQuote(symbol, series, from) {
-  const last = series.last;
-  const shown = series.windows.filter((window) => window.window_end >= from);
-  const first = shown[0];
-  if (!last || !first) {
+/**
+ * @typedef {Object} Quote
+ * @property {number} price
+ * @property {number} before the first price in view
+ * @property {string} span how long ago that was
+ * @property {number} high
+ * @property {number} low
+ * @property {string} volumeName
+ * @property {number} volume
+ * @property {?number} rsi
+ * @property {boolean} rsiReady
+ */
+
+/** @param {string} symbol @param {?Quote} quote null if there is nothing in view */
+export function showQuote(symbol, quote) {
+  if (quote === null) {
     ["price", "change", "stat-high", "stat-low", "stat-volume", "stat-rsi"].forEach((id) => write(id, "–"));
     return;
   }
-  const decimals = decimalsFor(last.close);
-  const change = last.close - first.close;
-  write("price", showPrice(last.close, decimals));
+  const decimals = decimalsFor(quote.price);
+  const change = quote.price - quote.before;
+  write("price", showPrice(quote.price, decimals));
   byId("change").dataset.direction = change > 0 ? "up" : change < 0 ? "down" : "flat";
-  const percent = showDifference((100 * change) / first.close, 2);
-  const seconds = Math.round((last.window_end - first.window_end) / 1000);
-  byId("change").replaceChildren(`${showDifference(change, decimals)} (${percent} %)`, make("small", ` in ${seconds} s`));
-  write("stat-high", showPrice(Math.max(...shown.map((window) => window.high)), decimals));
-  write("stat-low", showPrice(Math.min(...shown.map((window) => window.low)), decimals));
-  write("stat-volume-name", `Volume, ${sizeOf(last)}`);
-  write("stat-volume", showVolume(last.volume));
-  byId("stat-rsi").replaceChildren(last.rsi === null ? "–" : last.rsi.toFixed(1), ...(last.rsi_ready ? [] : [make("small", " warming up")]));
-  document.title = `${showPrice(last.close, decimals)} ${symbol} · klinestream`;
+  const percent = showDifference((100 * change) / quote.before, 2);
+  byId("change").replaceChildren(`${showDifference(change, decimals)} (${percent} %)`, make("small", ` in ${quote.span}`));
+  write("stat-high", showPrice(quote.high, decimals));
+  write("stat-low", showPrice(quote.low, decimals));
+  write("stat-volume-name", quote.volumeName);
+  write("stat-volume", showVolume(quote.volume));
+  byId("stat-rsi").replaceChildren(quote.rsi === null ? "–" : quote.rsi.toFixed(1), ...(quote.rsiReady ? [] : [make("small", " warming up")]));
+  document.title = `${showPrice(quote.price, decimals)} ${symbol} · klinestream`;
 }
 
-/**
- * The exact values of one window, in the legends of the three panes.
- * @param {?Window} window
- * @param {boolean} pointed whether the reader points at it, so that its time matters
- */
-export function showLegends(window, pointed) {
-  if (window === null) {
-    ["legend-price", "legend-volume", "legend-rsi"].forEach((id) => byId(id).replaceChildren());
-    return;
-  }
-  const decimals = decimalsFor(window.close);
-  const price = (/** @type {number} */ value) => showPrice(value, decimals);
-  byId("legend-price").replaceChildren(
-    ...(pointed ? [make("time", showTime(window.window_end))] : []),
-    item("close", "Price", price(window.close)),
-    item("average", `Average, ${sizeOf(window)}`, price(window.average_price)),
-    item("band", "Low – high", `${price(window.low)} – ${price(window.high)}`),
-  );
-  byId("legend-volume").replaceChildren(item("volume", `Volume, ${sizeOf(window)}`, showVolume(window.volume)));
-  const rsi = item("rsi", "RSI", window.rsi === null ? "–" : window.rsi.toFixed(2));
-  byId("legend-rsi").replaceChildren(rsi, ...(window.rsi_ready ? [] : [make("em", "warming up")]));
-}
-
-/** @param {Window} window @returns {string} */
-function sizeOf(window) {
-  return `${(window.window_end - window.window_start) / 1000} s`;
-}
-
-/** @param {string} kind @param {string} name @param {string} value */
-function item(kind, name, value) {
-  const element = make("span", "", kind);
-  element.append(make("i", ""), `${name} `, make("b", value));
-  return element;
+/** @param {?number} price the last one @param {?number} top pixels from the top of the chart, null if it is out of view @param {boolean} stale */
+export function showPriceTag(price, top, stale) {
+  const tag = byId("price-tag");
+  tag.hidden = price === null || top === null;
+  if (price === null || top === null) return;
+  write("price-tag", showPrice(price, decimalsFor(price)));
+  tag.dataset.stale = String(stale);
+  tag.style.top = `${top}px`;
 }

@@ -1,17 +1,18 @@
 /**
- * Moves what has been drawn to the left as time passes.
+ * Moves what has been drawn along the time axis, as time passes or the reader drags it.
  *
  * A plotly.relayout takes 5 to 15 ms with these panes, too much for each frame. So plotly draws once for each batch of
- * windows, and in between the layers that lie along the time axis are translated, which takes a fraction of a millisecond.
+ * data, and in between the layers that lie along the time axis are translated, which takes a fraction of a millisecond.
  */
 
 const LAYERS = [".overplot > g > g", ".xaxislayer-below", ".xaxislayer-above", ".gridlayer > .x", ".shapelayer > g"].join(",");
 
 export class Scroll {
-  /** @param {HTMLElement} plot */
-  constructor(plot) {
+  /** @param {HTMLElement} plot @param {HTMLElement} beside moves with the drawing */
+  constructor(plot, beside) {
     this.plot = plot;
-    /** @type {SVGElement[]} */
+    this.beside = beside;
+    /** @type {(SVGElement | HTMLElement)[]} */
     this.layers = [];
     this.drawnAt = 0;
     this.pxPerMs = 0;
@@ -27,7 +28,7 @@ export class Scroll {
     this.drawnAt = time;
     this.pxPerMs = pxPerMs;
     const layers = /** @type {SVGElement[]} */ ([...this.plot.querySelectorAll(LAYERS)]);
-    this.layers = layers.filter((layer) => !(layer.dataset.index && Number(layer.dataset.index) < still));
+    this.layers = [...layers.filter((layer) => !(layer.dataset.index && Number(layer.dataset.index) < still)), this.beside];
     this.to(time);
   }
 

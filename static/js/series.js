@@ -16,25 +16,38 @@
  * @property {number} revision
  */
 
+import { Book } from "./book.js";
+
+const MOST = 5000;
+
 export class Series {
-  /** @param {number} spanMs how much time is kept */
-  constructor(spanMs) {
+  /** @param {number} spanMs how much time is kept @param {Window[]} [windows] in order, one for each end */
+  constructor(spanMs, windows = []) {
     this.spanMs = spanMs;
-    /** @type {Window[]} */
-    this.windows = [];
+    /** @type {Book<Window>} */
+    this.book = new Book((window) => window.window_end, MOST);
+    this.book.records = windows;
+  }
+
+  /** @returns {Window[]} */
+  get windows() {
+    return this.book.records;
   }
 
   /** @returns {Window | undefined} */
   get last() {
-    return this.windows.at(-1);
+    return this.book.last;
   }
 
   /** @param {Window[]} windows in any order, repeats too */
   add(windows) {
-    for (const window of windows) this.#put(window);
-    const horizon = (this.last?.window_end ?? 0) - this.spanMs;
-    const kept = this.windows.findIndex((window) => window.window_end > horizon);
-    if (kept > 0) this.windows.splice(0, kept);
+    this.book.add(windows);
+    this.book.forgetBefore((this.last?.window_end ?? 0) - this.spanMs + 1);
+  }
+
+  /** @param {number} from @param {number} to both inclusive @returns {Series} the windows that end there */
+  part(from, to) {
+    return new Series(this.spanMs, this.book.between(from, to));
   }
 
   /**
@@ -43,7 +56,7 @@ export class Series {
    * @returns {Window | undefined}
    */
   at(time) {
-    return this.windows[this.#after(time) - 1];
+    return this.book.at(time);
   }
 
   /** @returns {boolean[]} for each window, whether the one before it belongs to another run, or some in between are missing */
@@ -68,29 +81,4 @@ export class Series {
     }
     return Number.isFinite(least) ? least : 500;
   }
-
-  /** @param {Window} window */
-  #put(window) {
-    const i = this.#after(window.window_end);
-    const held = this.windows[i - 1];
-    if (held?.window_end !== window.window_end) this.windows.splice(i, 0, window);
-    else if (outranks(window, held)) this.windows[i - 1] = window;
-  }
-
-  /** @param {number} time @returns {number} index of the first window that ends after it */
-  #after(time) {
-    let [low, high] = [0, this.windows.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.windows[middle].window_end <= time) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-}
-
-/** @param {Window} window @param {Window} held @returns {boolean} the higher revision counts, then the earlier run */
-function outranks(window, held) {
-  if (window.revision !== held.revision) return window.revision > held.revision;
-  return window.since < held.since;
 }

@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from klinestream.runtime.config import Config
+from tests.eventually import eventually
+from tests.integration.rest_server import Market, published
 from tests.serving import ServerProcess, Windows
 from tests.stack import TestBroker
+from tests.topics import create_all
 
+CANDLE_SYMBOLS = ("SUNUSDT", "DAWNUSDT")
+"""Those of `candles`: no other test has them."""
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _FLAGS = (
     "--no-sandbox",  # the sandbox needs rights that a container doesn't have; the only page opened is ours
@@ -90,8 +96,30 @@ def windows(broker: TestBroker) -> Iterator[Windows]:
 @pytest.fixture(scope="session")
 def server(broker: TestBroker, windows: Windows, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One server for all pages; a test that ends it starts it again."""
-    assert windows is not None  # the topic is there
+    assert windows is not None  # its topic is there
+    create_all(broker.bootstrap_servers)
     started = ServerProcess(broker.bootstrap_servers, tmp_path_factory.mktemp("server") / "server.log", stale_after_s=3)
     started.start()
     yield started
     started.close()
+
+
+@pytest.fixture(scope="session")
+def candles(broker: TestBroker, server: ServerProcess) -> Market:
+    """An hour and more of candles, indicators and signals of CANDLE_SYMBOLS, which the server holds."""
+    settings = Config(
+        candles={"history": 20},  # type: ignore[arg-type]  # pydantic makes the section of it
+        # A short RSI has converged within the hour.
+        indicators={"rsi": (3, 14)},  # type: ignore[arg-type]
+        signals={"rsi_period": 3, "rsi_low": 49.0, "rsi_high": 51.0, "hysteresis": 0.5},  # type: ignore[arg-type]
+    )
+    market = published(broker.bootstrap_servers, settings, CANDLE_SYMBOLS)
+    newest = {"symbol": CANDLE_SYMBOLS[-1], "interval": "1m", "limit": 1}
+    due_ms = market.klines[CANDLE_SYMBOLS[-1]][-1].close_time_ms // 60_000 * 60_000 - 60_000
+
+    def held() -> bool:
+        answer = server.http.get("/api/v1/indicators", params=newest)
+        return answer.status_code == 200 and any(row["t"] == due_ms for row in answer.json()["indicators"])
+
+    eventually(held, 30, "the server holds the candles")
+    return market

@@ -223,7 +223,7 @@ def test_a_symbol_without_data_explains_itself_and_starts_by_itself(server: Serv
 def test_a_symbol_that_cannot_be_is_refused_in_words(server: ServerProcess, open_page: OpenPage) -> None:
     """What the server answers to nonsense is shown, as text."""
     page = open_page(f"{server.url}/chart?symbol=%3Cimg%20src%3Dx%3E{'A' * 50}").page
-    expect(page.locator("#notice")).to_contain_text("expected a symbol", timeout=WAIT_MS)
+    expect(page.locator("#notice")).to_contain_text("expected symbols", timeout=WAIT_MS)
     assert page.locator("img").count() == 0
 
 
