@@ -134,3 +134,7 @@ class CandleStore:
         """The newest record of the candles in progress, as it stands in the topic."""
         held = self._provisional.get(symbol)
         return None if held is None else held[1]
+
+    def newest_provisional_ms(self) -> int | None:
+        """The time of the newest candles in progress of any symbol."""
+        return max((time_ms for time_ms, _ in tuple(self._provisional.values())), default=None)

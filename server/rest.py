@@ -11,11 +11,11 @@ from fastapi import APIRouter, Query, Request, Response
 from klinestream.market.intervals import INTERVALS
 from klinestream.market.ledger import Gap
 from server import rest_tables as tables
+from server.rest_columns import Table
 from server.rest_docs import GAP_RESPONSES, SERIES_RESPONSES, STATUS_RESPONSES, SYMBOLS_RESPONSES, WINDOW_RESPONSES
 from server.rest_query import Format, GapsQuery, SeriesQuery, SignalsQuery, Span, WindowsQuery, chosen
 from server.rest_sources import Sources
 from server.rest_symbols import overview
-from server.rest_tables import Table
 
 MORE = "klinestream-more"
 """Header: whether the limit left out some."""

@@ -105,6 +105,22 @@ def _object(example: dict[str, Any]) -> dict[int | str, Any]:
     return {200: {"description": "As it is now", "content": content}, 429: _ERRORS[429]}
 
 
+def _columns(head: dict[str, Any], columns: dict[str, tuple[str, Any]]) -> dict[int | str, Any]:
+    """The answers of a route that gives columns: what each of them is, and a value of it."""
+    about = {name: {"type": "array", "description": meaning} for name, (meaning, _) in columns.items()}
+    kinds = {bool: "boolean", int: "integer", str: "string"}
+    properties: dict[str, Any] = {name: {"type": kinds[type(value)]} for name, value in head.items()} | about
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    example = {**head, **{name: [value] for name, (_, value) in columns.items()}}
+    content = {MEDIA_TYPES[Format.JSON]: {"schema": schema, "example": example}}
+    return {
+        200: {"description": "A place for each symbol in every column, in order of name", "content": content},
+        304: {"description": "As the tag of If-None-Match says, nothing has changed"},
+        **{code: _ERRORS[code] for code in (422, 429)},
+        503: _error(503, "at most 66 answers in the making", "one more", "wait, then ask again"),
+    }
+
+
 _SERIES_HEAD = {"symbol": _SYMBOL, "interval": "1m", "more": False}
 _SYMBOL_HEAD = {"symbol": _SYMBOL, "more": False}
 WINDOW_RESPONSES = _table("windows", WINDOW, _schema(Window), _SYMBOL_HEAD, **{"404": _UNKNOWN})
@@ -138,4 +154,29 @@ STATUS_RESPONSES = _object(
             "held": {"candles": {"rows": 480, "bytes": 60480}},
         },
     }
+)
+MARKET_RESPONSES = _columns(
+    {"server_time": _OPENED + 410, "interval": "1h", "rsi_name": "rsi_14", "candles_read": True, "stale_after_ms": 5000},
+    {
+        "symbol": ("upper case", _SYMBOL),
+        "quote": ("quote asset, as the symbol's name tells", "USDT"),
+        "price": ("close of the newest window, else of the newest minute", 61250.01),
+        "time": ("end of that, ms since 1970 UTC", _OPENED),
+        "change_24h_percent": ("from the price 24 hours before; null where it isn't known", 1.25),
+        "low_24h": ("least price of the day: 24 hours, and up to the length of the candle more that holds their beginning", 60110.0),
+        "high_24h": ("greatest price of the day", 61900.5),
+        "volume_24h": ("base volume of the day, up to the newest closed minute", 20123.5),
+        "quote_volume_24h": ("quote volume of the day, up to the newest closed minute", 1232561234.25),
+        "whole_24h": ("whether no candle of the day is missing or incomplete", True),
+        "rsi": ("of the newest closed candle of the interval", 53.02),
+        "rsi_ready": ("whether it has converged", True),
+        "rsi_time": ("when its candle closed: its end, ms since 1970 UTC", _OPENED),
+    },
+)
+LINES_RESPONSES = _columns(
+    {"server_time": _OPENED + 410, "interval": "30m", "from": _OPENED - 86_400_000, "candles_read": True},
+    {
+        "symbol": ("upper case", _SYMBOL),
+        "line": ("48 closes from `from` on, 0 the least of them, 100 the greatest, null where there is none", [0, 40, 100, None]),
+    },
 )

@@ -69,7 +69,9 @@ def add_handlers(app: FastAPI) -> None:
         if not request.url.path.startswith(API):
             return await http_exception_handler(request, error)
         asked = f"{request.method} {request.url.path}"[:SHOWN_MOST]
-        return RestError(error.status_code, "a route that there is, asked with GET", asked, READ_THE_DOCS).response()
+        response = RestError(error.status_code, "a route that there is, asked with GET", asked, READ_THE_DOCS).response()
+        response.headers.update(error.headers or {})
+        return response
 
     app.add_exception_handler(RestError, fault)
     app.add_exception_handler(RequestValidationError, invalid)

@@ -1,51 +1,36 @@
 """Windows, candles, indicators, signals and gaps as tables, with the names that they have in their topics. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-import polars as pl
 
 from klinestream.market.decimals import UNIT
 from klinestream.market.events import FeedGap, Indicators, Kind, Signal, Window, wire_fields
 from klinestream.market.intervals import INTERVALS
 from klinestream.market.ledger import Gap
 from server.candle_rows import ORIGINS, PRICES, UNKNOWN_ID, VOLUMES, Rows
+from server.rest_columns import Table, Type
 from server.rest_query import Format
 
-DECIMAL = pl.Decimal(38, 8)
-"""Eight decimals, as the exchange writes them; exact."""
-_TYPES: Mapping[Kind, Any] = {
-    Kind.TEXT: pl.String,
-    Kind.NOTE: pl.String,
-    Kind.TIME_MS: pl.Int64,
-    Kind.COUNT: pl.Int64,
-    Kind.TRADE_ID: pl.Int64,
-    Kind.NUMBER: pl.Float64,
-    Kind.FLAG: pl.Boolean,
+_TYPES: Mapping[Kind, Type] = {
+    Kind.TEXT: Type.TEXT,
+    Kind.NOTE: Type.TEXT,
+    Kind.TIME_MS: Type.INTEGER,
+    Kind.COUNT: Type.INTEGER,
+    Kind.TRADE_ID: Type.INTEGER,
+    Kind.NUMBER: Type.NUMBER,
+    Kind.FLAG: Type.FLAG,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Columns by name, and what each is as text of JSON; `records` are JSON's rows where these aren't simply the columns."""
-
-    columns: Mapping[str, Sequence[Any]]
-    types: Mapping[str, Any]
-    records: Callable[[], Sequence[Any]] | None = None
 
 
 def encoded(table: Table, form: Format, head: Mapping[str, Any], name: str) -> bytes:
     """A table in a format: JSON has `head`, the rows under `name`; CSV and Arrow are the columns alone."""
     if form is Format.JSON:
         return orjson.dumps({**head, name: _records(table) if table.records is None else table.records()})
-    text = {column: pl.String if kind == DECIMAL else kind for column, kind in table.types.items()}
-    frame = pl.DataFrame(dict(table.columns), schema=text, strict=True)
-    if form is Format.CSV:
-        return frame.write_csv().encode()
-    exact = [pl.col(column).cast(DECIMAL) for column, kind in table.types.items() if kind == DECIMAL]
-    return bytes(frame.with_columns(exact).write_ipc_stream(None).getbuffer())
+    from server import rest_frames  # noqa: PLC0415  # polars, which most servers never need
+
+    return rest_frames.csv(table) if form is Format.CSV else rest_frames.arrow(table)
 
 
 def _records(table: Table) -> list[dict[str, Any]]:
@@ -72,8 +57,8 @@ def candles(symbol: str, interval: str, rows: Rows) -> Table:
     columns |= {name: rows[name].tolist() for name in ("klines", "complete")}
     columns["origin"] = [ORIGINS[code].value for code in rows["origin"].tolist()]
     columns["revision"] = rows["revision"].tolist()
-    types = {name: DECIMAL if name in (*PRICES, *VOLUMES) else pl.Int64 for name in columns}
-    return Table(columns, types | {"s": pl.String, "i": pl.String, "complete": pl.Boolean, "origin": pl.String})
+    types = {name: Type.DECIMAL if name in (*PRICES, *VOLUMES) else Type.INTEGER for name in columns}
+    return Table(columns, types | {"s": Type.TEXT, "i": Type.TEXT, "complete": Type.FLAG, "origin": Type.TEXT})
 
 
 def indicators(symbol: str, interval: str, rows: Rows, names: Sequence[str]) -> Table:
@@ -90,8 +75,8 @@ def indicators(symbol: str, interval: str, rows: Rows, names: Sequence[str]) -> 
     by_name = {name: [row[place] for row in values] for place, name in enumerate(names)}
     # CSV has no lists.
     columns = {**ids, "c": closes, **by_name, "unready": [" ".join(each) for each in unready], **rest}
-    kinds = _types(Indicators, tuple(ids)) | dict.fromkeys(("c", *names), pl.Float64)
-    return Table(columns, kinds | {"unready": pl.String, "since": pl.Int64, "revision": pl.Int64}, records)
+    kinds = _types(Indicators, tuple(ids)) | dict.fromkeys(("c", *names), Type.NUMBER)
+    return Table(columns, kinds | {"unready": Type.TEXT, "since": Type.INTEGER, "revision": Type.INTEGER}, records)
 
 
 def signals(symbol: str, found: Sequence[tuple[str, Any]]) -> Table:
@@ -116,7 +101,7 @@ def gaps(found: Sequence[Gap]) -> Table:
     columns: dict[str, Sequence[Any]] = {name: [getattr(gap.record, fields[name].name) for gap in found] for name in names}
     columns["state"] = [str(gap.record.state) for gap in found]
     columns["seconds"] = [gap.record.seconds for gap in found]
-    types = _types(FeedGap, names) | {"seconds": pl.Int64, "producers": pl.String}
+    types = _types(FeedGap, names) | {"seconds": Type.INTEGER, "producers": Type.TEXT}
     told = {**columns, "producers": [gap.producers for gap in found]}
     joined = {**columns, "producers": [" ".join(gap.producers) for gap in found]}
     return Table(joined, types, lambda: _records(Table(told, {})))
@@ -128,7 +113,7 @@ def _ids(symbol: str, interval: str, rows: Rows) -> dict[str, Sequence[Any]]:
     return {"s": [symbol] * len(rows), "i": [interval] * len(rows), "t": opened, "T": closed}
 
 
-def _types(event: type[Any], names: Sequence[str]) -> dict[str, Any]:
+def _types(event: type[Any], names: Sequence[str]) -> dict[str, Type]:
     fields = wire_fields(event)
     return {name: _TYPES[fields[name].metadata["kind"]] for name in names}
 

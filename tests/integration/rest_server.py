@@ -1,7 +1,7 @@
 """Candles, indicators and signals as the engine makes them of a short market, published for a server's REST interface."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from klinestream.market.batch import from_klines
@@ -33,12 +33,12 @@ class Market:
     records: dict[Identity, bytes]
 
 
-def published(bootstrap_servers: str, settings: Config) -> Market:
+def published(bootstrap_servers: str, settings: Config, symbols: Sequence[str] = SYMBOLS) -> Market:
     """Publish an hour and more, from a whole quarter to some seconds after the newest whole minute, as the candles job would; and a gap."""
     now_ms = time.time_ns() // 1_000_000
     end_ms = (now_ms - REST_S * SECOND_MS) // 60_000 * 60_000 + REST_S * SECOND_MS
     start_ms = end_ms // QUARTER_MS * QUARTER_MS - 4 * QUARTER_MS
-    klines = {symbol: list(_series(symbol, start_ms, end_ms)) for symbol in SYMBOLS}
+    klines = {symbol: list(_series(symbol, number, start_ms, end_ms)) for number, symbol in enumerate(symbols)}
     engine = CandleEngine(candle_settings(settings))
     *before, last = zip(*klines.values(), strict=True)
     found: dict[Identity, bytes] = {}
@@ -56,12 +56,11 @@ def published(bootstrap_servers: str, settings: Config) -> Market:
         for line in provisional_lines(engine.symbols(rows.columns), tuple(INTERVALS), rows):
             key, timestamp_ms, value = line.split("\t")
             records.append(Record(PROVISIONAL_CANDLES.name, key.encode(), value.encode(), int(timestamp_ms)))
-    publish(bootstrap_servers, [*records, _gap(start_ms)])
+    publish(bootstrap_servers, [*records, _gap(symbols[0], start_ms)])
     return Market(start_ms, klines, found)
 
 
-def _series(symbol: str, start_ms: int, end_ms: int) -> Iterable[Kline]:
-    number = SYMBOLS.index(symbol)
+def _series(symbol: str, number: int, start_ms: int, end_ms: int) -> Iterable[Kline]:
     for second in range((end_ms - start_ms) // SECOND_MS):
         price = 10**8 * (500 + (7 * second // 60 + 13 * number) % 29) + 10**6 * (second * second % 97)
         opened = start_ms + second * SECOND_MS
@@ -80,9 +79,7 @@ def _series(symbol: str, start_ms: int, end_ms: int) -> Iterable[Kline]:
         )
 
 
-def _gap(start_ms: int) -> Record:
+def _gap(symbol: str, start_ms: int) -> Record:
     begin, end = start_ms - 10_000, start_ms - 7000
-    gap = FeedGap(
-        gap_id(SYMBOLS[0], begin, end), SYMBOLS[0], GapState.REFILLED, "producer-1", begin, end, 3, "rest", True, 3, "", start_ms - 6000
-    )
-    return Record(FEED_GAPS.name, SYMBOLS[0].encode(), encode_event(gap), gap.time_ms)
+    gap = FeedGap(gap_id(symbol, begin, end), symbol, GapState.REFILLED, "producer-1", begin, end, 3, "rest", True, 3, "", start_ms - 6000)
+    return Record(FEED_GAPS.name, symbol.encode(), encode_event(gap), gap.time_ms)

@@ -5,12 +5,14 @@ import signal
 import subprocess
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from bench import chaos
 from klinestream.market.errors import StackError
 from klinestream.stack.commands import configuration
 from klinestream.stack.java import scripts
+from klinestream.stack.plans import server_url
 from klinestream.stack.process import marked
 from klinestream.stack.supervisor import Supervisor
 from tests.eventually import eventually
@@ -31,6 +33,21 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestStack]:
     finally:
         started.stop()
     assert not list(marked(f"{started.config.stack.state_dir}#")), "stop must leave nothing"
+
+
+def test_the_status_page_sees_every_part_run(stack: TestStack) -> None:
+    """The server reaches the metrics of all parts, and Flink, where the stack has put them; klines are counted, and nothing waits long."""
+
+    def seen() -> bool:
+        told = httpx.get(f"{server_url(stack.config)}/api/v1/pipeline", timeout=10).json()
+        parts = {part["name"]: part for part in told["parts"]}
+        names = {"exchange", "producer", "repair", "broker", "flink", "windows", "candles", "history", "server"}
+        assert {name: part["state"] for name, part in parts.items()} == dict.fromkeys(names, "running"), told
+        assert parts["windows"]["checkpoint"]["completed"] > 0
+        assert parts["windows"]["behind"] is not None
+        return bool(parts["producer"]["per_s"] and parts["windows"]["figures"].get("klines"))
+
+    eventually(seen, _UP_S, "all parts run")
 
 
 @pytest.mark.parametrize("part", ["server", "producer", "standin", "repair", "task-manager-1", "job-manager", "broker"])

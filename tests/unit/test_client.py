@@ -7,17 +7,19 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.frames import Close
 from websockets.http11 import Response
 
-from klinestream.cli.watch import cells, line
+from klinestream.cli.watch import _token, cells, line
 from klinestream.client import Batch, ClientError, follow, frame
-from klinestream.client.address import checked, websocket_url
+from klinestream.client.address import TOKEN_VARIABLE, authorization, checked, websocket_url
 from klinestream.client.follow import _refuse
 from klinestream.client.frames import _why
 from klinestream.client.session import HELD_MOST, Session
+from klinestream.runtime.config import ClientConfig, Config, ServerConfig
 from tests.ports import free_ports
 
 
@@ -140,8 +142,34 @@ def test_another_attempt_is_made_only_where_it_can_help() -> None:
     _refuse(TimeoutError(), address, known=True)
     with pytest.raises(ClientError, match="too many messages"):
         _refuse(closed(1008, "too many messages: see messages_per_s"), address, known=True)
+    _refuse(InvalidStatus(Response(429, "Too Many Requests", Headers())), address, known=False)
     with pytest.raises(ClientError, match="status 404"):
         _refuse(InvalidStatus(Response(404, "Not Found", Headers())), address, known=True)
+    with pytest.raises(ClientError, match="set KLINESTREAM_CLIENT__TOKEN"):
+        _refuse(InvalidStatus(Response(401, "Unauthorized", Headers())), address, known=True)
+
+
+def test_a_token_comes_from_the_argument_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The argument first, an empty one too; one that fits into no header is refused, and not shown."""
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    assert authorization(None) == {}
+    monkeypatch.setenv(TOKEN_VARIABLE, "of-the-environment")
+    assert authorization(None) == {"Authorization": "Bearer of-the-environment"}
+    assert authorization("of-the-argument") == {"Authorization": "Bearer of-the-argument"}
+    assert authorization("") == {}
+    for bad in ("two words", "line\nbreak", "ümlaut"):
+        with pytest.raises(ClientError, match="visible ASCII") as raised:
+            authorization(bad)
+        assert bad not in str(raised.value)
+
+
+def test_a_watch_shows_the_server_s_token_to_that_server_alone() -> None:
+    """Its own goes where it is told to; what the server of the configuration knows, nowhere else."""
+    config = Config(server=ServerConfig(tokens=SecretStr("token-of-the-server,another-token-of-it")), client=ClientConfig())
+    assert _token(config, elsewhere=False) == "token-of-the-server"
+    assert _token(config, elsewhere=True) == ""
+    own = Config(server=config.server, client=ClientConfig(token=SecretStr("our-own")))
+    assert _token(own, elsewhere=True) == _token(own, elsewhere=False) == "our-own"
 
 
 def test_the_servers_own_words_are_passed_on() -> None:

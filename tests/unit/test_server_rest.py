@@ -12,12 +12,13 @@ from fastapi import FastAPI
 from klinestream.market.errors import BrokerError
 from klinestream.market.ledger import Ledger
 from klinestream.runtime.config import ServerConfig
+from klinestream.runtime.exchange_params import ExchangeFault
 from klinestream.runtime.kafka import Reader
 from server.app import create_app
 from server.candle_rows import decode_candles
 from server.candle_store import CandleStore
-from server.exchange_params import ExchangeFault, Params
-from server.exchange_rows import assets, in_progress, kline_rows
+from server.exchange_params import Params
+from server.exchange_rows import exchange_info, in_progress, kline_rows, quotes_of
 from server.rest_docs import CANDLE
 from server.rest_errors import RestError
 from server.rest_limits import Allowances, Encodings
@@ -186,9 +187,9 @@ def test_the_openapi_document_has_an_example_and_bounds_everywhere() -> None:
     """Of each route an answer; of each parameter that takes a number or text of any length, the most of it."""
     [answer] = ask(app(), "/api/openapi.json")
     paths = answer.json()["paths"]
-    assert set(paths) == {f"/api/v1/{name}" for name in ("windows", "candles", "indicators", "signals", "gaps", "symbols", "status")} | {
-        f"/api/v3/{name}" for name in ("ping", "time", "exchangeInfo", "klines", "uiKlines")
-    }
+    ours = ("windows", "candles", "indicators", "signals", "gaps", "symbols", "status", "pipeline", "market", "market/lines")
+    theirs = ("ping", "time", "exchangeInfo", "klines", "uiKlines")
+    assert set(paths) == {f"/api/v1/{name}" for name in ours} | {f"/api/v3/{name}" for name in theirs}
     for path, route in paths.items():
         if path.startswith("/api/v1/"):
             assert "example" in route["get"]["responses"]["200"]["content"]["application/json"]
@@ -262,18 +263,17 @@ def test_the_candle_in_progress_comes_last_and_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("symbol", "expected"),
-    [
-        ("BTCUSDT", ("BTC", "USDT")),
-        ("USDCUSDT", ("USDC", "USDT")),
-        ("ETHEURI", ("ETH", "EURI")),
-        ("币安人生USDT", ("币安人生", "USDT")),
-        ("USDT", ("U", "SDT")),
-    ],
+    ("symbol", "quote"), [("BTCUSDT", "USDT"), ("USDCUSDT", "USDT"), ("ETHEURI", "EURI"), ("币安人生USDT", "USDT"), ("USDT", "SDT")]
 )
-def test_a_symbol_s_assets_are_told_by_its_name(symbol: str, expected: tuple[str, str]) -> None:
+def test_a_symbol_s_quote_asset_is_told_by_its_name(symbol: str, quote: str) -> None:
     """The longest quote that fits; else the last three letters."""
-    assert assets(symbol) == expected
+    assert quotes_of([symbol]) == [quote]
+
+
+def test_where_several_quotes_fit_the_other_symbols_tell_which() -> None:
+    """ADA trades elsewhere, AD doesn't: exchangeInfo says ADA / EUR."""
+    listed = orjson.loads(exchange_info(["ADAEUR", "ADAUSDT", "BTCEUR"], 0, 6000))["symbols"]
+    assert [(each["baseAsset"], each["quoteAsset"]) for each in listed] == [("ADA", "EUR"), ("ADA", "USDT"), ("BTC", "EUR")]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from server.exchange_rest import INFO_PARAMS, KLINE_PARAMS
 from server.rest_query import LIMIT_MOST
 
 ROUTES = [
-    *(f"/api/v1/{name}" for name in ("windows", "candles", "indicators", "signals", "gaps", "symbols", "status")),
+    *(f"/api/v1/{name}" for name in ("windows", "candles", "indicators", "signals", "gaps", "symbols", "status", "market", "market/lines")),
     *(f"/api/v3/{name}" for name in ("ping", "time", "exchangeInfo", "klines", "uiKlines")),
 ]
 OURS = ("symbol", "interval", "from", "to", "limit", "format", "state")
