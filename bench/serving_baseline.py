@@ -16,10 +16,10 @@ from websockets.asyncio.server import ServerConnection, broadcast, serve
 from klinestream.market.topics import WINDOWS
 from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka import Record, open_reader
-from server import stream_messages
-from server.stream_encoding import JSON
-from server.stream_messages import Cursor
-from server.stream_series import Kind, Series
+from server.stream import messages
+from server.stream.encoding import JSON
+from server.stream.messages import Cursor
+from server.stream.series import Kind, Series
 
 
 class Plain:
@@ -45,12 +45,12 @@ class Plain:
         for record in records:
             self._offsets[record.partition] = record.offset + 1
             values.setdefault((record.key or b"").decode(), []).append(record.value or b"")
-        parts = {symbol: stream_messages.part(JSON, Series(Kind.WINDOWS, symbol), found) for symbol, found in values.items()}
+        parts = {symbol: messages.part(JSON, Series(Kind.WINDOWS, symbol), found) for symbol, found in values.items()}
         cursor = Cursor({WINDOWS.name: self._offsets})
         for symbols, connections in self._audiences.items():
             found = [parts[symbol] for symbol in symbols if symbol in parts]
             if found:
-                broadcast(connections, stream_messages.update(JSON, found, cursor), text=True)
+                broadcast(connections, messages.update(JSON, found, cursor), text=True)
 
 
 def _read(brokers: str, plain: Plain, loop: asyncio.AbstractEventLoop) -> None:

@@ -13,24 +13,27 @@ from klinestream.market.ledger import Ledger
 from klinestream.runtime.config import ServerConfig
 from klinestream.runtime.kafka import Reader
 from klinestream.runtime.watched import WatchedWriter
-from server import exchange_rest, pipeline_rest, rest, rest_market
-from server.candle_feed import CandleFeed
-from server.candle_store import CandleStore
+from server.access.guards import guard
+from server.candles.feed import CandleFeed
+from server.candles.store import CandleStore
 from server.client import POLICY_VIOLATION
 from server.clients import Hub, serve
+from server.exchange import routes as exchange_rest
 from server.feed import Feed
-from server.guards import guard
 from server.health import reasons_not_ready
 from server.history import History
 from server.metrics import Metrics
 from server.pages import add_pages
-from server.pipeline import Pipeline
-from server.rest_errors import add_handlers
-from server.rest_limits import Encodings
-from server.rest_openapi import complete
-from server.rest_sources import Gaps, Sources
-from server.stream import Stream
-from server.stream_encoding import ENCODINGS
+from server.pipeline import routes as pipeline_rest
+from server.pipeline.pipeline import Pipeline
+from server.rest import market as rest_market
+from server.rest import routes as rest
+from server.rest.errors import add_handlers
+from server.rest.limits import Encodings
+from server.rest.openapi import complete
+from server.rest.sources import Gaps, Sources
+from server.stream.encoding import ENCODINGS
+from server.stream.stream import Stream
 
 HEARTBEAT_S = 2.0
 FEED_STOP_S = 1.0

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from server.link import Link
 from server.outbox import Outbox
-from server.stream_encoding import Encoding
-from server.stream_outbox import StreamOutbox
-from server.stream_series import Kind, Series
+from server.stream.encoding import Encoding
+from server.stream.outbox import StreamOutbox
+from server.stream.series import Kind, Series
 
 POLICY_VIOLATION = 1008
 SERVICE_RESTART = 1012

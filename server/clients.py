@@ -20,8 +20,8 @@ from server.history import Entry, History
 from server.link import Link, binary_frame, link_of, text_frame
 from server.metrics import Metrics
 from server.outbox import Message, Moment, Outbox, Update
-from server.stream import TOO_SLOW, Stream
-from server.stream_encoding import JSON, Encoding
+from server.stream.encoding import JSON, Encoding
+from server.stream.stream import TOO_SLOW, Stream
 
 SEND_MOST_S = 10.0
 """A client that takes nothing for this long is closed: conflation did not help either."""

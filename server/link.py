@@ -12,7 +12,7 @@ from starlette.websockets import WebSocket
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 
-from server.connections import BoundedWebSocket
+from server.access.connections import BoundedWebSocket
 
 EXTENSION: Final = "klinestream.link"
 """Its name among the extensions of an ASGI scope."""

@@ -12,9 +12,9 @@ from klinestream.runtime.config import Config, ServerConfig
 from klinestream.runtime.gap_ledger import read_ledger
 from klinestream.runtime.kafka import open_reader
 from klinestream.runtime.watched import WatchedWriter
+from server.access.connections import HEAD_MOST_BYTES, PatientHttp
+from server.access.guards import refuse_open
 from server.app import create_app
-from server.connections import HEAD_MOST_BYTES, PatientHttp
-from server.guards import refuse_open
 from server.link import LinkedWebSocket
 from server.protocol import MESSAGE_MOST_BYTES
 

@@ -17,9 +17,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 
 from klinestream.client import ClientError, follow, frame
-from server import connections
-from server.connections import FRAGMENTS_MOST, HEAD_MOST_BYTES, BoundedWebSocket, PatientHttp
-from server.security import HEADERS
+from server.access import connections
+from server.access.connections import FRAGMENTS_MOST, HEAD_MOST_BYTES, BoundedWebSocket, PatientHttp
+from server.access.security import HEADERS
 from tests.eventually import eventually
 from tests.serving import ServerProcess, Windows, now_ms, window_at
 from tests.stack import TestBroker

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klinestream.market.intervals import INTERVALS
-from server.candle_rows import decode_candles, decode_indicators, decode_signals
-from server.candle_store import CandleStore
-from server.rest_tables import candles, indicators, signals
+from server.candles.rows import decode_candles, decode_indicators, decode_signals
+from server.candles.store import CandleStore
+from server.rest.tables import candles, indicators, signals
 
 NOW_MS = 1_790_000_000_000
 MOST = 5

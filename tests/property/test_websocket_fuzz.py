@@ -9,17 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klinestream.runtime.config import ServerConfig
-from server.candle_rows import decode_candles
-from server.candle_store import CandleStore
+from server.candles.rows import decode_candles
+from server.candles.store import CandleStore
 from server.client import Client, Closed
 from server.clients import Hub
 from server.history import Entry, History
 from server.metrics import Metrics
-from server.rest_docs import CANDLE
-from server.stream import Stream
-from server.stream_encoding import ENCODINGS, Encoding
-from server.stream_requests import LIMIT_MOST
-from server.stream_series import Item, Kind, Series
+from server.rest.docs import CANDLE
+from server.stream.encoding import ENCODINGS, Encoding
+from server.stream.requests import LIMIT_MOST
+from server.stream.series import Item, Kind, Series
+from server.stream.stream import Stream
 
 NOW_MS = 1_790_000_000_000
 SYMBOLS_MOST = 2

@@ -7,11 +7,11 @@ import orjson
 import pytest
 
 from klinestream.market.intervals import INTERVALS
-from server.candle_rows import NAMES_MOST, IndicatorNames, decode_candles, decode_indicators, decode_signals
-from server.candle_store import CandleStore
-from server.rest_docs import CANDLE, INDICATOR, SIGNAL
-from server.rest_symbols import price_at
-from server.rest_tables import candles, indicators
+from server.candles.rows import NAMES_MOST, IndicatorNames, decode_candles, decode_indicators, decode_signals
+from server.candles.store import CandleStore
+from server.rest.docs import CANDLE, INDICATOR, SIGNAL
+from server.rest.symbols import price_at
+from server.rest.tables import candles, indicators
 
 NOW_MS = int(str(CANDLE["t"])) + 3_600_000
 

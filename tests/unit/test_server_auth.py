@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from klinestream.market.errors import BrokerError, ConfigError
 from klinestream.runtime.config import ServerConfig, load
 from klinestream.runtime.kafka import Reader
-from server.addresses import address_of, is_loopback
+from server.access.addresses import address_of, is_loopback
+from server.access.guards import refuse_open
+from server.access.guesses import ANOTHER_EVERY_S, AT_ONCE, Guesses
+from server.access.login import BODY_MOST_BYTES, COOKIE
+from server.access.security import HEADERS, is_local_name, origin_allowed
+from server.access.tokens import SESSION_S, Tokens
 from server.app import create_app
-from server.auth import SESSION_S, Tokens
-from server.auth_guesses import ANOTHER_EVERY_S, AT_ONCE, Guesses
-from server.auth_login import BODY_MOST_BYTES, COOKIE
-from server.guards import refuse_open
-from server.security import HEADERS, is_local_name, origin_allowed
 
 TOKEN, OTHER = "correct-horse-battery", "staple-battery-horse"
 NOW_S = 1_790_000_000

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klinestream.runtime.config import ServerConfig
-from server.candle_store import CandleStore
+from server.access.security import CONTENT_SECURITY_POLICY, origin_allowed
+from server.candles.store import CandleStore
 from server.clients import Allowance, Client, Closed, Hub
 from server.health import FeedState, reasons_not_ready
 from server.history import Entry, History
 from server.metrics import Metrics
 from server.outbox import REPLIES_MOST
-from server.security import CONTENT_SECURITY_POLICY, origin_allowed
-from server.stream import Stream
+from server.stream.stream import Stream
 
 NOW_MS = 1_790_000_000_000
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 from server.client import Client
 from server.history import Entry
 from server.link import Link
-from server.stream_encoding import JSON, MESSAGE_PACK
+from server.stream.encoding import JSON, MESSAGE_PACK
 from tests.unit.test_server_stream import NOW_MS, Made, taken
 
 

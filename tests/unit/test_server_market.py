@@ -15,12 +15,12 @@ from klinestream.market.intervals import DAY_MS, INTERVALS, MINUTE_MS
 from klinestream.runtime.config import ServerConfig
 from klinestream.runtime.kafka import Reader
 from server.app import create_app
-from server.candle_rows import decode_candles, decode_indicators
-from server.candle_store import CandleStore
-from server.market_table import LINE_STEPS, Days, Listing, line_columns, market_columns, rsi_columns
-from server.rest_docs import CANDLE, INDICATOR, WINDOW
-from server.rest_market import Kept
-from server.rest_symbols import overview
+from server.candles.rows import decode_candles, decode_indicators
+from server.candles.store import CandleStore
+from server.rest.docs import CANDLE, INDICATOR, WINDOW
+from server.rest.market import Kept
+from server.rest.market_table import LINE_STEPS, Days, Listing, line_columns, market_columns, rsi_columns
+from server.rest.symbols import overview
 
 DAY_START_MS = 1_790_000_000_000 // DAY_MS * DAY_MS
 NOW_MS = DAY_START_MS + DAY_MS + 61_500

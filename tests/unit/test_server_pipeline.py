@@ -22,11 +22,11 @@ from klinestream.runtime.config import Config, ServerConfig
 from klinestream.runtime.kafka import Reader
 from klinestream.stack import plans
 from server.app import create_app
-from server.pipeline_asking import Asker
-from server.pipeline_faults import FaultLog
-from server.pipeline_flink import JOBS, Flink
-from server.pipeline_model import Part, State
-from server.pipeline_samples import STARTED, Look, Samples, Trail, spread
+from server.pipeline.asking import Asker
+from server.pipeline.faults import FaultLog
+from server.pipeline.flink import JOBS, Flink
+from server.pipeline.model import Part, State
+from server.pipeline.samples import STARTED, Look, Samples, Trail, spread
 from tests.observed import WINDOWS, Answers, Parts, answering, flink_answers, job, parts, publish
 
 NOW_MS = 1_790_000_000_000

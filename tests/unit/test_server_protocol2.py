@@ -14,12 +14,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server import protocol, stream_answers, stream_messages, stream_requests, stream_tail
+from server import protocol
 from server.protocol import MessageError
-from server.stream_encoding import ENCODINGS, JSON, MESSAGE_PACK, Encoding
-from server.stream_messages import Cursor
-from server.stream_requests import Selection, Subscribe, Unsubscribe
-from server.stream_series import Item, Kind, Series
+from server.stream import answers, messages, requests, tail
+from server.stream.encoding import ENCODINGS, JSON, MESSAGE_PACK, Encoding
+from server.stream.messages import Cursor
+from server.stream.requests import Selection, Subscribe, Unsubscribe
+from server.stream.series import Item, Kind, Series
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "websocket.md").read_text()
@@ -39,14 +40,14 @@ def test_a_subscription_is_read_as_it_was_meant() -> None:
     """Kinds, names, intervals, cursor and limit; what comes twice counts once."""
     message = BASE | {"symbols": ["BTCUSDT", "*BTC", "BTCUSDT"], "cursor": {"crypto_candles": {"0": 7}}, "limit": 5}
     selection = Selection((Kind.WINDOWS, Kind.CANDLES), ("BTCUSDT", "*BTC"), ("1m",))
-    assert stream_requests.read(message) == Subscribe(selection, {"crypto_candles": {0: 7}}, 5)
+    assert requests.read(message) == Subscribe(selection, {"crypto_candles": {0: 7}}, 5)
     assert selection.symbols == ("BTCUSDT",)
     assert selection.patterns == ("*BTC",)
 
 
 def test_unsubscribing_without_intervals_means_all_of_them() -> None:
     """A series of any interval is meant, one of another kind or symbol isn't."""
-    request = stream_requests.read({"op": "unsubscribe", "kinds": ["candles"], "symbols": ["*USDT"]})
+    request = requests.read({"op": "unsubscribe", "kinds": ["candles"], "symbols": ["*USDT"]})
     assert isinstance(request, Unsubscribe)
     meant, other_kind, other_symbol = (
         Series(Kind.CANDLES, "BTCUSDT", "4h"),
@@ -84,7 +85,7 @@ def test_unsubscribing_without_intervals_means_all_of_them() -> None:
 def test_values_out_of_bounds_are_refused(change: dict[str, Any]) -> None:
     """Each error says what was expected, what came and what to do."""
     with pytest.raises(MessageError) as caught:
-        stream_requests.read(BASE | change)
+        requests.read(BASE | change)
     assert caught.value.expected
     assert caught.value.came
     assert caught.value.do
@@ -97,8 +98,8 @@ def test_values_out_of_bounds_are_refused(change: dict[str, Any]) -> None:
 def test_both_encodings_say_the_same(encoding: Encoding, record: dict[str, Any]) -> None:
     """A message joined from encoded parts is the message, records with it."""
     record = orjson.loads(orjson.dumps(record))
-    part = stream_messages.part(encoding, CANDLES, [orjson.dumps(record)], conflated=3)
-    message = unpacked(encoding, stream_messages.update(encoding, [part, part], Cursor({"crypto_candles": {2: 9}})))
+    part = messages.part(encoding, CANDLES, [orjson.dumps(record)], conflated=3)
+    message = unpacked(encoding, messages.update(encoding, [part, part], Cursor({"crypto_candles": {2: 9}})))
     told = {"kind": "candles", "symbol": "BTCUSDT", "interval": "1m", "conflated": 3, "records": [record]}
     assert message == {"type": "update", "v": 2, "series": [told, told], "cursor": {"crypto_candles": {"2": 9}}}
 
@@ -106,13 +107,13 @@ def test_both_encodings_say_the_same(encoding: Encoding, record: dict[str, Any])
 def test_records_of_json_are_passed_on_as_they_are() -> None:
     """The bytes of a record stand in the message, whatever digits they have."""
     values = [b'{"average_price":0.10000000000000000555}', b'{"average_price":1e-08}']
-    message = stream_messages.update(JSON, [stream_messages.part(JSON, CANDLES, values)], None)
+    message = messages.update(JSON, [messages.part(JSON, CANDLES, values)], None)
     assert all(value in message for value in values)
 
 
 def test_a_part_is_encoded_once_for_each_encoding() -> None:
     """Whoever asks gets the same bytes."""
-    part = stream_messages.Part(CANDLES, [Item(CANDLES, 0, 0, 0, 0, 0, b"{}")])
+    part = messages.Part(CANDLES, [Item(CANDLES, 0, 0, 0, 0, 0, b"{}")])
     assert part.encoded(JSON) is part.encoded(JSON)
     assert part.encoded(MESSAGE_PACK) is part.encoded(MESSAGE_PACK)
 
@@ -120,7 +121,7 @@ def test_a_part_is_encoded_once_for_each_encoding() -> None:
 @pytest.mark.parametrize("example", examples("client2"), ids=str)
 def test_what_a_client_may_send_is_understood(example: dict[str, Any]) -> None:
     """Each example parses, as what its `op` says."""
-    assert type(stream_requests.read(example)).__name__.lower() == example["op"]
+    assert type(requests.read(example)).__name__.lower() == example["op"]
 
 
 @pytest.mark.parametrize("example", examples("server2"), ids=str)
@@ -138,12 +139,9 @@ def test_each_type_of_message_has_an_example() -> None:
 
 def test_limits_are_documented() -> None:
     """Those of version 2, with the code's numbers."""
-    assert (
-        f"| records of a series in a snapshot | {stream_requests.LIMIT_MOST} | `limit`, {stream_requests.DEFAULT_LIMIT} without it |"
-        in TEXT
-    )
-    assert f"| records of all snapshots of an answer | {stream_answers.ROWS_MOST} |" in TEXT
-    assert f"to go on from, a partition | {stream_tail.BYTES_MOST >> 20} |" in TEXT
+    assert f"| records of a series in a snapshot | {requests.LIMIT_MOST} | `limit`, {requests.DEFAULT_LIMIT} without it |" in TEXT
+    assert f"| records of all snapshots of an answer | {answers.ROWS_MOST} |" in TEXT
+    assert f"to go on from, a partition | {tail.BYTES_MOST >> 20} |" in TEXT
 
 
 class TestAsyncApi:
@@ -183,10 +181,10 @@ class TestAsyncApi:
         schemas = self.document["components"]["schemas"]
         assert schemas["kind"]["enum"] == [kind.value for kind in Kind]
         assert schemas["cursor"]["propertyNames"]["enum"] == [kind.topic for kind in Kind]
-        assert schemas["interval"]["enum"] == list(stream_requests.INTERVALS)
+        assert schemas["interval"]["enum"] == list(requests.INTERVALS)
         assert schemas["symbol"]["maxLength"] == protocol.SYMBOL_MOST_CHARS
         limit = schemas["subscribe"]["properties"]["limit"]
-        assert (limit["default"], limit["maximum"]) == (stream_requests.DEFAULT_LIMIT, stream_requests.LIMIT_MOST)
+        assert (limit["default"], limit["maximum"]) == (requests.DEFAULT_LIMIT, requests.LIMIT_MOST)
 
     def test_every_reference_leads_somewhere(self) -> None:
         """Channels, operations and messages name what is there."""
@@ -204,20 +202,18 @@ def made(example: dict[str, Any]) -> bytes:
         case "subscribed":
             selection = Selection(tuple(map(Kind, example["kinds"])), (), tuple(example["intervals"]))
             times = {"now_ms": example["server_time"], "stale_after_ms": example["stale_after_ms"]}
-            return stream_messages.subscribed(JSON, selection, example["symbols"], **times)
+            return messages.subscribed(JSON, selection, example["symbols"], **times)
         case "snapshot":
-            return stream_messages.snapshot(JSON, series_of(example), encoded(example), cursor, more=example["more"])
+            return messages.snapshot(JSON, series_of(example), encoded(example), cursor, more=example["more"])
         case "update":
-            parts = [
-                stream_messages.part(JSON, series_of(each), encoded(each), conflated=each.get("conflated", 0)) for each in example["series"]
-            ]
-            return stream_messages.update(JSON, parts, cursor)
+            parts = [messages.part(JSON, series_of(each), encoded(each), conflated=each.get("conflated", 0)) for each in example["series"]]
+            return messages.update(JSON, parts, cursor)
         case "heartbeat":
             now_ms = example["server_time"]
             newest = {Kind(kind): None if age is None else now_ms - age for kind, age in example["age_ms"].items()}
-            return stream_messages.heartbeat(JSON, now_ms, newest)
+            return messages.heartbeat(JSON, now_ms, newest)
         case _:
-            return stream_messages.error(JSON, MessageError(example["expected"], example["came"], example["do"]))
+            return messages.error(JSON, MessageError(example["expected"], example["came"], example["do"]))
 
 
 def series_of(example: dict[str, Any]) -> Series:

@@ -15,15 +15,15 @@ from klinestream.runtime.config import ServerConfig
 from klinestream.runtime.exchange_params import ExchangeFault
 from klinestream.runtime.kafka import Reader
 from server.app import create_app
-from server.candle_rows import decode_candles
-from server.candle_store import CandleStore
-from server.exchange_params import Params
-from server.exchange_rows import exchange_info, in_progress, kline_rows, quotes_of
-from server.rest_docs import CANDLE
-from server.rest_errors import RestError
-from server.rest_limits import Allowances, Encodings
-from server.rest_query import Format, Span, chosen
-from server.rest_sources import Gaps
+from server.candles.rows import decode_candles
+from server.candles.store import CandleStore
+from server.exchange.params import Params
+from server.exchange.rows import exchange_info, in_progress, kline_rows, quotes_of
+from server.rest.docs import CANDLE
+from server.rest.errors import RestError
+from server.rest.limits import Allowances, Encodings
+from server.rest.query import Format, Span, chosen
+from server.rest.sources import Gaps
 
 NOW_MS = 1_790_000_000_000
 SERIES = "symbol=BTCUSDT&interval=1m"

@@ -15,8 +15,8 @@ from klinestream.market.ledger import Ledger
 from klinestream.runtime.config import ServerConfig
 from klinestream.runtime.kafka import Reader
 from server.app import create_app
-from server.exchange_rest import INFO_PARAMS, KLINE_PARAMS
-from server.rest_query import LIMIT_MOST
+from server.exchange.routes import INFO_PARAMS, KLINE_PARAMS
+from server.rest.query import LIMIT_MOST
 
 ROUTES = [
     *(f"/api/v1/{name}" for name in ("windows", "candles", "indicators", "signals", "gaps", "symbols", "status", "market", "market/lines")),

@@ -7,16 +7,16 @@ import msgpack
 import pytest
 
 from klinestream.runtime.config import ServerConfig
-from server.candle_store import CandleStore
+from server.candles.store import CandleStore
 from server.client import Client, Closed
 from server.clients import Hub
 from server.history import Entry, History
 from server.metrics import Metrics
 from server.outbox import REPLIES_MOST
-from server.stream import Stream
-from server.stream_encoding import MESSAGE_PACK
-from server.stream_series import Item, Kind, Series
-from server.stream_tail import TOPICS, Tail
+from server.stream.encoding import MESSAGE_PACK
+from server.stream.series import Item, Kind, Series
+from server.stream.stream import Stream
+from server.stream.tail import TOPICS, Tail
 
 NOW_MS = 1_790_000_000_000
 MINUTE_MS = 60_000

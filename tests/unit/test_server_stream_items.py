@@ -9,11 +9,11 @@ import orjson
 
 from klinestream.market.topics import CANDLES, SIGNALS
 from klinestream.runtime.kafka import Record
-from server.candle_rows import decode_candles, decode_signals
+from server.candles.rows import decode_candles, decode_signals
 from server.hand_over import CALLS_WAITING_MOST, HandOver
-from server.rest_docs import CANDLE, SIGNAL
-from server.stream_items import items_of
-from server.stream_series import Item, Kind, Series
+from server.rest.docs import CANDLE, SIGNAL
+from server.stream.items import items_of
+from server.stream.series import Item, Kind, Series
 
 NOW_MS = 1_790_000_100_000
 

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.outbox import REPLIES_MOST, Moment
-from server.stream_encoding import JSON
-from server.stream_messages import Cursor, Part
-from server.stream_outbox import StreamOutbox, Tick
-from server.stream_series import Item, Kind, Series
+from server.stream.encoding import JSON
+from server.stream.messages import Cursor, Part
+from server.stream.outbox import StreamOutbox, Tick
+from server.stream.series import Item, Kind, Series
 
 SERIES = (Series(Kind.WINDOWS, "BTCUSDT"), Series(Kind.CANDLES, "BTCUSDT", "1m"))
 

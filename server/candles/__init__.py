@@ -1,0 +1,1 @@
+"""Closed candles with their indicators and signals, as they come from the topics."""

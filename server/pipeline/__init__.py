@@ -1,0 +1,1 @@
+"""What /status shows: the parts as they say themselves how they are."""

@@ -1,0 +1,182 @@
+"""What /api/openapi.json says of the answers: their fields, from the events that they come from, and examples."""
+
+from typing import Any
+
+from klinestream.market.events import Candle, FeedGap, Indicators, Kind, Signal, Window, wire_fields
+from server.rest.query import MEDIA_TYPES, Format
+
+_KINDS: dict[Kind, dict[str, Any]] = {
+    Kind.TEXT: {"type": "string"},
+    Kind.NOTE: {"type": "string"},
+    Kind.TIME_MS: {"type": "integer"},
+    Kind.COUNT: {"type": "integer"},
+    Kind.TRADE_ID: {"type": ["integer", "null"]},
+    Kind.PRICE: {"type": "string"},
+    Kind.VOLUME: {"type": "string"},
+    Kind.NUMBER: {"type": "number"},
+    Kind.FLAG: {"type": "boolean"},
+    Kind.NAMES: {"type": "array", "items": {"type": "string"}},
+    Kind.NUMBERS: {"type": "object", "additionalProperties": {"type": ["number", "null"]}},
+}
+_SYMBOL, _OPENED = "BTCUSDT", 1_790_000_000_000 // 60_000 * 60_000
+_KEY = {"s": _SYMBOL, "i": "1m", "t": _OPENED, "T": _OPENED + 59_999}
+WINDOW = {
+    "symbol": _SYMBOL,
+    "window_start": _OPENED,
+    "window_end": _OPENED + 3000,
+    "close": 61250.01,
+    "average_price": 61234.5,
+    "low": 61200.0,
+    "high": 61300.0,
+    "volume": 3.25,
+    "points": 3,
+    "rsi": 53.02,
+    "rsi_ready": True,
+    "since": _OPENED - 600_000,
+    "revision": 0,
+}
+CANDLE = {
+    **_KEY,
+    **{"o": "61234.50000000", "h": "61300.00000000", "l": "61200.00000000", "c": "61250.01000000"},
+    **{"v": "12.50000000", "q": "765432.10000000", "V": "6.25000000", "Q": "382716.05000000"},
+    **{"n": 321, "f": 1000, "L": 1320, "klines": 60, "complete": True, "origin": "built", "revision": 0},
+}
+INDICATOR = {
+    **_KEY,
+    **{"c": 61250.01, "values": {"rsi_14": 53.02, "sma_50": None}, "unready": ["sma_50"]},
+    **{"since": _OPENED - 600_000, "revision": 0},
+}
+SIGNAL = {
+    "id": f"{_SYMBOL}:1m:rsi:buy:{_OPENED}",
+    **_KEY,
+    **{"side": "buy", "rule": "rsi", "state": "fired", "price": 61250.01, "value": 29.4, "limit": 30.0},
+    **{"reason": "RSI 14 fell to 29.4, below 30", "since": _OPENED - 600_000, "revision": 0},
+}
+GAP = {
+    "gap": f"{_SYMBOL}:{_OPENED}-{_OPENED + 3000}",
+    **{"s": _SYMBOL, "state": "refilled", "from": _OPENED, "to": _OPENED + 3000, "klines": 3, "source": "rest", "proved": True},
+    **{"trades": 42, "reason": "", "time": _OPENED + 3500, "seconds": 3, "producers": ["producer-1"]},
+}
+REACHED = {"read": 480, "behind": 0, "per_s": 2.0}
+
+
+def _schema(event: type[Any], *, leave_out: tuple[str, ...] = (), **further: dict[str, Any]) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
+    for name, field in wire_fields(event).items():
+        kind = dict(_KINDS[field.metadata["kind"]])
+        if field.metadata["nullable"] and isinstance(kind["type"], str):
+            kind["type"] = [kind["type"], "null"]
+        properties[name] = kind | {"description": field.metadata["meaning"]}
+    for name in leave_out:
+        del properties[name]
+    properties |= further
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _error(status: int, expected: str, came: str, todo: str) -> dict[str, Any]:
+    example = {"error": {"status": status, "expected": expected, "came": came, "do": todo}}
+    return {"description": f"{expected}, and it was otherwise", "content": {"application/json": {"example": example}}}
+
+
+_ERRORS: dict[int | str, Any] = {
+    400: _error(400, "from not after to", "from=2 and to=1", "swap them"),
+    422: _error(422, "limit: less than or equal to 1000", "'5000'", "send another value; see /api/openapi.json"),
+    429: _error(429, "fewer requests", "more than server.requests_per_s", "wait, then ask again"),
+}
+_UNKNOWN = _error(404, "a symbol that has candles", "NOTHING", "see /api/v1/symbols")
+_EARLY = _error(503, "crypto_candles read to its end", "120000 records so far", "try again")
+
+
+def _table(name: str, row: dict[str, Any], schema: dict[str, Any], head: dict[str, Any], **errors: dict[str, Any]) -> dict[int | str, Any]:
+    """The answers of a route: rows under a name, or as a table."""
+    properties = {key: {"type": "boolean" if key == "more" else "string"} for key in head}
+    whole = {"type": "object", "properties": properties | {name: {"type": "array", "items": schema}}, "required": [*head, name]}
+    content: dict[str, Any] = {MEDIA_TYPES[Format.JSON]: {"schema": whole, "example": {**head, name: [row]}}}
+    content |= {MEDIA_TYPES[form]: {"schema": {"type": "string"}} for form in (Format.CSV, Format.ARROW)}
+    return {
+        200: {"description": f"The {name}, oldest first", "content": content},
+        **_ERRORS,
+        **{int(code): told for code, told in errors.items()},
+    }
+
+
+def _object(example: dict[str, Any]) -> dict[int | str, Any]:
+    content = {"application/json": {"schema": {"type": "object"}, "example": example}}
+    return {200: {"description": "As it is now", "content": content}, 429: _ERRORS[429]}
+
+
+def _columns(head: dict[str, Any], columns: dict[str, tuple[str, Any]]) -> dict[int | str, Any]:
+    """The answers of a route that gives columns: what each of them is, and a value of it."""
+    about = {name: {"type": "array", "description": meaning} for name, (meaning, _) in columns.items()}
+    kinds = {bool: "boolean", int: "integer", str: "string"}
+    properties: dict[str, Any] = {name: {"type": kinds[type(value)]} for name, value in head.items()} | about
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    example = {**head, **{name: [value] for name, (_, value) in columns.items()}}
+    content = {MEDIA_TYPES[Format.JSON]: {"schema": schema, "example": example}}
+    return {
+        200: {"description": "A place for each symbol in every column, in order of name", "content": content},
+        304: {"description": "As the tag of If-None-Match says, nothing has changed"},
+        **{code: _ERRORS[code] for code in (422, 429)},
+        503: _error(503, "at most 66 answers in the making", "one more", "wait, then ask again"),
+    }
+
+
+_SERIES_HEAD = {"symbol": _SYMBOL, "interval": "1m", "more": False}
+_SYMBOL_HEAD = {"symbol": _SYMBOL, "more": False}
+WINDOW_RESPONSES = _table("windows", WINDOW, _schema(Window), _SYMBOL_HEAD, **{"404": _UNKNOWN})
+SERIES_RESPONSES = {
+    name: _table(name, row, _schema(event), head, **{"404": _UNKNOWN, "503": _EARLY})
+    for name, row, event, head in (
+        ("candles", CANDLE, Candle, _SERIES_HEAD),
+        ("indicators", INDICATOR, Indicators, _SERIES_HEAD),
+        ("signals", SIGNAL, Signal, _SYMBOL_HEAD),
+    )
+}
+_PRODUCERS = {"type": "array", "items": {"type": "string"}, "description": "all producers that spoke of it"}
+_GAP = _schema(FeedGap, leave_out=("producer",), seconds={"type": "integer", "description": "how many seconds"}, producers=_PRODUCERS)
+GAP_RESPONSES = _table("gaps", GAP, _GAP, {"more": False}, **{"503": _EARLY})
+SYMBOLS_RESPONSES = _object(
+    {
+        "symbols": [
+            {
+                **{"symbol": _SYMBOL, "price": 61250.01, "time": _OPENED, "age_s": 0.4, "change_24h_percent": 1.25},
+                "intervals": ["1m", "5m"],
+            }
+        ]
+    }
+)
+STATUS_RESPONSES = _object(
+    {
+        "server_time": _OPENED,
+        "windows": {"caught_up": True, "fault": None, "newest_end": _OPENED, "age_s": 0.4, "symbols": 2, **REACHED},
+        "candles": {
+            **{"complete": True, "caught_up": True, "fault": None, "symbols": 2, "topics": {"crypto_candles": REACHED}},
+            "held": {"candles": {"rows": 480, "bytes": 60480}},
+        },
+    }
+)
+MARKET_RESPONSES = _columns(
+    {"server_time": _OPENED + 410, "interval": "1h", "rsi_name": "rsi_14", "candles_read": True, "stale_after_ms": 5000},
+    {
+        "symbol": ("upper case", _SYMBOL),
+        "quote": ("quote asset, as the symbol's name tells", "USDT"),
+        "price": ("close of the newest window, else of the newest minute", 61250.01),
+        "time": ("end of that, ms since 1970 UTC", _OPENED),
+        "change_24h_percent": ("from the price 24 hours before; null where it isn't known", 1.25),
+        "low_24h": ("least price of the day: 24 hours, and up to the length of the candle more that holds their beginning", 60110.0),
+        "high_24h": ("greatest price of the day", 61900.5),
+        "volume_24h": ("base volume of the day, up to the newest closed minute", 20123.5),
+        "quote_volume_24h": ("quote volume of the day, up to the newest closed minute", 1232561234.25),
+        "whole_24h": ("whether no candle of the day is missing or incomplete", True),
+        "rsi": ("of the newest closed candle of the interval", 53.02),
+        "rsi_ready": ("whether it has converged", True),
+        "rsi_time": ("when its candle closed: its end, ms since 1970 UTC", _OPENED),
+    },
+)
+LINES_RESPONSES = _columns(
+    {"server_time": _OPENED + 410, "interval": "30m", "from": _OPENED - 86_400_000, "candles_read": True},
+    {
+        "symbol": ("upper case", _SYMBOL),
+        "line": ("48 closes from `from` on, 0 the least of them, 100 the greatest, null where there is none", [0, 40, 100, None]),
+    },
+)

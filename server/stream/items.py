@@ -1,0 +1,32 @@
+"""Records of candles, indicators and signals as items, from the rows that they were decoded to. Pure."""
+
+from collections.abc import Callable, Sequence
+
+from klinestream.runtime.kafka import Record
+from server.candles.rows import Decoded
+from server.stream.series import Item, Kind, Series
+
+Decode = Callable[[Sequence[bytes | None]], Decoded]
+
+
+def items_of(kind: Kind, records: Sequence[Record], decoded: Decoded, decode: Decode) -> list[Item]:
+    """The records that could be decoded, as items, in their order; of a batch with faults each is decoded again, alone."""
+    if not decoded.rejected:
+        return _items(kind, records, decoded)
+    return [item for record in records for item in _items(kind, [record], decode([record.value]))]
+
+
+def _items(kind: Kind, records: Sequence[Record], decoded: Decoded) -> list[Item]:
+    rows = decoded.rows
+    if not len(rows):
+        return []
+    times, revisions = rows["t"].tolist(), rows["revision"].tolist()
+    since = [0] * len(rows) if kind is Kind.CANDLES else rows["since"].tolist()
+    details = [""] * len(rows)
+    if kind is Kind.SIGNALS:
+        details = [f"{rule.decode()}:{side.decode()}" for rule, side in zip(rows["rule"].tolist(), rows["side"].tolist(), strict=True)]
+    columns = zip(records, decoded.series, times, revisions, since, details, strict=True)
+    return [
+        Item(Series(kind, symbol, interval), time_ms, revision, since_ms, record.partition, record.offset, record.value or b"", detail)
+        for record, (symbol, interval), time_ms, revision, since_ms, detail in columns
+    ]
