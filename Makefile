@@ -10,7 +10,7 @@ ARGS ?= --symbols 50
 
 # Tests wait more than they compute. A file's tests stay together: each process has a broker and a cluster of its own. The files
 # keep their order, in which the longest come early.
-IN_PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+IN_PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install demo test check bench soak chaos lock clean
 .DELETE_ON_ERROR:
