@@ -16,10 +16,6 @@ from tests.topics import create_all
 hypothesis.settings.register_profile("klinestream", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("klinestream")
 
-# Brokers and clusters live for seconds here: the optimising compiler would take a third of all processor time and never pay.
-os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
-os.environ.setdefault("FLINK_ENV_JAVA_OPTS_TM", "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError")
-
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestBroker]:

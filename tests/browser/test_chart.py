@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from klinestream.market.events import Window
-from tests.browser.conftest import Watched
+from tests.browser.conftest import MOVING, Watched
 from tests.eventually import eventually
 from tests.serving import ServerProcess, Windows, ends_between, now_ms, window_at
 
@@ -104,7 +104,7 @@ def test_the_chart_draws_what_is_in_the_topic(server: ServerProcess, open_page: 
 @pytest.mark.usefixtures("market")
 def test_the_chart_shifts_with_time(server: ServerProcess, open_page: OpenPage) -> None:
     """A moment drawn at the right moves left as fast as time passes, frame by frame, not in jumps of an update."""
-    page = open_page(f"{server.url}/chart?symbol=BTCUSDT").page
+    page = open_page(f"{server.url}/chart?symbol=BTCUSDT", **MOVING).page
     live(page)
     steps = page.evaluate(
         """async () => {
@@ -263,7 +263,7 @@ def test_a_phone_shows_all_of_it(server: ServerProcess, open_page: OpenPage) -> 
 @pytest.mark.usefixtures("market")
 def test_reduced_motion_steps_instead_of_scrolling(server: ServerProcess, open_page: OpenPage) -> None:
     """Who asked for less motion gets a chart that moves once a second."""
-    page = open_page(f"{server.url}/chart?symbol=BTCUSDT", reduced_motion="reduce").page
+    page = open_page(f"{server.url}/chart?symbol=BTCUSDT").page
     live(page)
     moves = page.evaluate(
         """async () => {

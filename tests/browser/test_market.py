@@ -266,9 +266,11 @@ def test_volumes_of_all_quote_assets_are_compared_in_one(page: Page, wide_server
     assert shown == pytest.approx(answer["quote_volume_24h"][at["SOLBTC"]], rel=0.01)
 
 
-def test_the_order_is_kept_under_the_pointer(page: Page, market: Live) -> None:
+def test_the_order_is_kept_under_the_pointer(page: Page, market: Live, wide_server: ServerProcess) -> None:
     """Values go on, rows stay where they are and the page says so, until the pointer has left them."""
-    page.locator('[data-sort="price"]').click()
+    page.goto(f"{wide_server.url}/market?sort=price")
+    filled(page)
+    eventually(lambda: symbols(page), WAIT_S, "the rows are there")
     before = symbols(page)
     mover = "BTCUSDT"
     assert mover in before[2:12]
@@ -279,7 +281,7 @@ def test_the_order_is_kept_under_the_pointer(page: Page, market: Live) -> None:
     assert symbols(page) == before
     page.mouse.move(5, 5)
     expect(page.locator("#hold")).to_be_empty()
-    assert symbols(page)[0] == mover
+    eventually(lambda: symbols(page)[0] == mover, WAIT_S, "the mover comes first")
 
 
 def test_rows_are_reached_by_keyboard_and_open_the_chart(page: Page, wide_server: ServerProcess) -> None:
@@ -306,9 +308,10 @@ def test_rows_are_reached_by_keyboard_and_open_the_chart(page: Page, wide_server
     expect(page).to_have_url(f"{wide_server.url}{target}")
 
 
-def test_stale_symbols_are_marked(page: Page, market: Live) -> None:
+def test_stale_symbols_are_marked(page: Page, market: Live, wide_server: ServerProcess) -> None:
     """A symbol that nothing comes from any more says how old its price is; sorted by age it is the first."""
-    page.locator('[data-sort="age"]').click()
+    page.goto(f"{wide_server.url}/market?sort=age")
+    filled(page)
     lost = market.lost.symbol
     eventually(lambda: symbols(page)[0] == lost, WAIT_S, "the oldest comes first")
     expect(row(page, lost)).to_have_attribute("data-stale", "true")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import CANDLE_SYMBOLS, Watched
+from tests.browser.conftest import CANDLE_SYMBOLS, MOVING, Watched
 from tests.browser.tracing import traced
 from tests.eventually import eventually
 from tests.integration.rest_server import Market
@@ -19,7 +19,7 @@ COUNT_DRAWS = "() => { const { react } = Plotly; window.draws = 0; Plotly.react 
 
 def opened(server: ServerProcess, open_page: OpenPage, query: str) -> Page:
     """The page, drawn, its drawings counted from now on."""
-    page = open_page(f"{server.url}/chart?{query}").page
+    page = open_page(f"{server.url}/chart?{query}", **MOVING).page
     expect(page.locator("#notice")).to_be_hidden(timeout=WAIT_S * 1000)
     eventually(lambda: page.evaluate("document.getElementById('plot').data?.length > 0"), WAIT_S, "the chart is drawn")
     page.evaluate(COUNT_DRAWS)
