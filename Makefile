@@ -38,6 +38,8 @@ bench: .venv/dev ## Measure throughput, latency, memory and start-up; results go
 	$(BIN)/python -m bench $(ARGS_BENCH)
 
 soak: .venv/dev ## Let the whole pipeline run for long, with faults, and check what came out.
+	@scripts/browser.sh
+	$(BIN)/python -m pytest -m soak
 	$(BIN)/python -m bench.soak $(ARGS_SOAK)
 
 chaos: .venv/dev ## Inject every fault and kill parts for ten minutes, prove every number, and draw data age over time.

@@ -164,8 +164,8 @@ def test_the_chart_survives_a_server_restart(server: ServerProcess, open_page: O
     server.start()
     live(page)
     eventually(lambda: drawn(page)[-1] > before[-1] + 1000, WAIT_S, "windows of after the restart are drawn")
-    ends = drawn(page)
-    assert unbroken(ends)
+    # What a server that reads its topic again leaves out of a burst comes with the page's next question.
+    eventually(lambda: unbroken(drawn(page)), 2 * WAIT_S, "no second is missing")
 
 
 def test_a_young_run_says_that_it_warms_up(server: ServerProcess, windows: Windows, open_page: OpenPage) -> None:

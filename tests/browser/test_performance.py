@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import CANDLE_SYMBOLS, MOVING, Watched
@@ -10,6 +11,8 @@ from tests.browser.tracing import traced
 from tests.eventually import eventually
 from tests.integration.rest_server import Market
 from tests.serving import ServerProcess, Windows
+
+pytestmark = pytest.mark.soak
 
 OpenPage = Callable[..., Watched]
 WAIT_S = 20.0

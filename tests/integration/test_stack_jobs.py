@@ -4,6 +4,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from klinestream.market.topics import TOPICS
 from klinestream.runtime.config import KafkaConfig, load
 from klinestream.runtime.topic_admin import TopicAdmin
@@ -44,6 +46,13 @@ def test_a_job_is_submitted_stopped_resumed_and_cancelled(broker: TestBroker, fl
     job("cancel", second)
     eventually(lambda: flink.cluster.job(second).ended, 60, "the job has ended")
 
+
+@pytest.mark.soak
+def test_a_job_that_is_kept_comes_back_after_its_job_manager(broker: TestBroker, flink: TestFlink, tmp_path: Path) -> None:
+    """`--keep` submits it again to a job manager that knows nothing of it."""
+    with TopicAdmin(KafkaConfig(bootstrap_servers=broker.bootstrap_servers)) as admin:
+        admin.create(TOPICS)
+    config = load(None, kafka={"bootstrap_servers": broker.bootstrap_servers}, stack={"state_dir": str(tmp_path)})
     kept = [
         scripts() / "klinestream",
         "job",

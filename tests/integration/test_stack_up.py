@@ -50,7 +50,18 @@ def test_the_status_page_sees_every_part_run(stack: TestStack) -> None:
     eventually(seen, _UP_S, "all parts run")
 
 
-@pytest.mark.parametrize("part", ["server", "producer", "standin", "repair", "task-manager-1", "job-manager", "broker"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "server",
+        "producer",
+        pytest.param("standin", marks=pytest.mark.soak),
+        pytest.param("repair", marks=pytest.mark.soak),
+        "task-manager-1",
+        "job-manager",
+        "broker",
+    ],
+)
 def test_a_killed_part_comes_back_and_the_chart_with_it(stack: TestStack, part: str) -> None:
     """After kill -9 of any part the supervisor starts it again, and the chart has fresh data again."""
     killed = stack.kill(part)

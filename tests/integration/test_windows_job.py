@@ -146,7 +146,7 @@ def test_every_line_is_accounted_for(job_broker: TestBroker, submit: Callable[..
         topic.close()
 
 
-@pytest.mark.parametrize("delivery", ["at-least-once", "exactly-once"])
+@pytest.mark.parametrize("delivery", ["at-least-once", pytest.param("exactly-once", marks=pytest.mark.soak)])
 def test_a_killed_task_manager_changes_no_value(
     delivery: str, job_broker: TestBroker, flink: TestFlink, submit: Callable[..., str]
 ) -> None:
