@@ -20,8 +20,9 @@ from klinestream.market.errors import BrokerError
 from klinestream.market.events import CandleHistory, HistoryReason
 from klinestream.market.intervals import MINUTE_MS
 from klinestream.market.topics import CANDLE_HISTORY, CANDLES, INDICATORS, Topic
-from klinestream.runtime.config import KafkaConfig, load
+from klinestream.runtime.config import load
 from klinestream.runtime.kafka import Record, open_publisher, open_reader
+from klinestream.runtime.sections import KafkaConfig
 from klinestream.stack.commands import configuration, script_of
 from tests.stack import TestBroker
 

@@ -25,8 +25,8 @@ from bench.ages import Ints, data_ages
 from bench.report import RESULTS, Report
 from klinestream.market.errors import ExchangeError
 from klinestream.market.topics import WINDOWS
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.gap_ledger import read_ledger
+from klinestream.runtime.sections import KafkaConfig
 from klinestream.standin.client import StandinClient
 from klinestream.standin.faults import Drop, Fault, Garbage, Lose, Refuse, Reorder, Repeat, Shutdown, Silence, Slow, Withhold
 from klinestream.standin.garbage import Form

@@ -14,8 +14,8 @@ import orjson
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 from klinestream.market.topics import WINDOWS
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka import Record, open_reader
+from klinestream.runtime.sections import KafkaConfig
 from server.stream import messages
 from server.stream.encoding import JSON
 from server.stream.messages import Cursor

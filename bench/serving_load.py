@@ -12,8 +12,8 @@ import numpy.typing as npt
 from klinestream.market.codec import encode_event
 from klinestream.market.events import SECOND_MS
 from klinestream.market.topics import PUBLISHED_HEADER, WINDOWS
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka import Record, open_publisher
+from klinestream.runtime.sections import KafkaConfig
 from tests.serving import SLIDE_MS, now_ms, window_at
 
 SYMBOLS = tuple(f"COIN{number:03}USDT" for number in range(200))

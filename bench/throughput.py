@@ -9,8 +9,9 @@ from bench.market import SYMBOLS, lines
 from bench.report import Report
 from klinestream.market.errors import BrokerError
 from klinestream.market.topics import KLINES, WINDOWS
-from klinestream.runtime.config import KafkaConfig, load
+from klinestream.runtime.config import load
 from klinestream.runtime.kafka import Record, open_publisher, open_reader
+from klinestream.runtime.sections import KafkaConfig
 from klinestream.stack.commands import configuration, script_of
 from tests.stack import TestBroker, TestFlink
 from tests.topics import create_all

@@ -16,9 +16,10 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from klinestream.market.errors import BrokerError
 from klinestream.market.topics import KLINES, PUBLISHED_HEADER, SCHEMA_HEADER, SCHEMA_VERSION, Topic
-from klinestream.runtime.config import CandlesConfig, Config, KafkaConfig, WindowsConfig, load
+from klinestream.runtime.config import Config, load
 from klinestream.runtime.flink_kafka import connector_options
 from klinestream.runtime.kafka import open_reader
+from klinestream.runtime.sections import CandlesConfig, KafkaConfig, WindowsConfig
 
 SQL = Path(__file__).parent / "sql"
 STARTUP_MODES = {"earliest": "earliest-offset", "latest": "latest-offset", "committed": "group-offsets"}

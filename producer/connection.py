@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 
 import structlog
 
-from klinestream.runtime.config import ExchangeConfig, ProducerConfig
+from klinestream.runtime.sections import ExchangeConfig, ProducerConfig
 from producer.backoff import pauses
 from producer.feed import Feed
 from producer.metrics import Metrics

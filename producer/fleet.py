@@ -14,7 +14,8 @@ from klinestream.market.errors import BrokerError
 from klinestream.market.events import GapState, Kline
 from klinestream.market.ledger import Ledger
 from klinestream.market.partitions import partition_of
-from klinestream.runtime.config import Config, ProducerConfig
+from klinestream.runtime.config import Config
+from klinestream.runtime.sections import ProducerConfig
 from klinestream.runtime.weights import Weights
 from producer.backlog import Backlog
 from producer.connection import Connection, settings_of

@@ -26,10 +26,11 @@ from klinestream.market.events import SECOND_MS, GapState, Kline
 from klinestream.market.history import Row, Span, checked_row
 from klinestream.market.intervals import INTERVALS
 from klinestream.market.ledger import Ledger
-from klinestream.runtime.config import Config, ExchangeConfig
+from klinestream.runtime.config import Config
 from klinestream.runtime.gap_ledger import read_ledger
 from klinestream.runtime.history_index import HistoryIndex, read_history
 from klinestream.runtime.rest import KLINES_WEIGHT, NotYetError, PassingError, Rest
+from klinestream.runtime.sections import ExchangeConfig
 from klinestream.runtime.weights import Weights
 from producer.backoff import pauses
 from producer.history_plan import Ask, Plan, bounded

@@ -8,8 +8,8 @@ from klinestream.market.errors import BrokerError
 from klinestream.market.events import SECOND_MS
 from klinestream.market.history import Span, merged
 from klinestream.market.topics import KLINE_REPAIRS
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka import open_reader
+from klinestream.runtime.sections import KafkaConfig
 from producer.history_plan import bounded
 
 RECORDS_MOST = 200_000

@@ -9,8 +9,8 @@ from contextlib import closing
 
 from klinestream.market.events import SECOND_MS
 from klinestream.market.topics import KLINES
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka import Reader, open_reader
+from klinestream.runtime.sections import KafkaConfig
 from producer.topic_chunks import by_partition, chunk_size, records_between
 
 

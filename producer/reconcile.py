@@ -24,8 +24,9 @@ from klinestream.market.codec import decode_kline
 from klinestream.market.errors import ExchangeError
 from klinestream.market.events import SECOND_MS, Kline
 from klinestream.market.reconcile import Against, Mismatch, differences, mismatches, references
-from klinestream.runtime.config import Config, ExchangeConfig
+from klinestream.runtime.config import Config
 from klinestream.runtime.rest import NotYetError, PassingError, Rest
+from klinestream.runtime.sections import ExchangeConfig
 from klinestream.runtime.weights import Weights
 from producer.backoff import pauses
 from producer.metrics import Metrics

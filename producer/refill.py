@@ -18,8 +18,9 @@ import structlog
 
 from klinestream.market.errors import ExchangeError
 from klinestream.market.events import SECOND_MS, Kline
-from klinestream.runtime.config import Config, ExchangeConfig
+from klinestream.runtime.config import Config
 from klinestream.runtime.rest import KLINES_MOST, KLINES_WEIGHT, NotYetError, PassingError, Rest, check_span
+from klinestream.runtime.sections import ExchangeConfig
 from klinestream.runtime.weights import Weights
 from producer.backoff import pauses
 

@@ -14,7 +14,8 @@ from typing import Any
 import structlog
 
 from klinestream.market.errors import ConfigError, KlinestreamError
-from klinestream.runtime.config import Config, Section
+from klinestream.runtime.config import Config
+from klinestream.runtime.sections import Section
 from producer.metrics import Metrics
 
 log = structlog.get_logger()

@@ -16,7 +16,7 @@ from websocket import (
     WebSocketTimeoutException,
 )
 
-from klinestream.runtime.config import ProducerConfig
+from klinestream.runtime.sections import ProducerConfig
 from producer.feed import Feed
 from producer.frames import Reply, Shutdown
 from producer.metrics import Metrics

@@ -17,8 +17,8 @@ from klinestream.market.codec import decode_kline
 from klinestream.market.continuity import Tail
 from klinestream.market.errors import RecordError
 from klinestream.market.topics import KLINES
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka import Reader, Record, open_reader
+from klinestream.runtime.sections import KafkaConfig
 from producer.topic_chunks import by_partition, chunk_size, records_between
 
 

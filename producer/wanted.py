@@ -11,9 +11,10 @@ import structlog
 
 from klinestream.market.errors import BrokerError, ExchangeError, KlinestreamError
 from klinestream.market.selection import TRADING, Choice, Rules
-from klinestream.runtime.config import Config, ExchangeConfig
+from klinestream.runtime.config import Config
 from klinestream.runtime.control import ControlLog
 from klinestream.runtime.rest import Rest
+from klinestream.runtime.sections import ExchangeConfig
 from klinestream.runtime.symbol_lists import configured
 from klinestream.runtime.weights import Weights
 from producer.backoff import pauses

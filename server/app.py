@@ -10,8 +10,8 @@ from fastapi import FastAPI, Response, WebSocket
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from klinestream.market.ledger import Ledger
-from klinestream.runtime.config import ServerConfig
 from klinestream.runtime.kafka import Reader
+from klinestream.runtime.server_sections import ServerConfig
 from klinestream.runtime.watched import WatchedWriter
 from server.access.guards import guard
 from server.candles.feed import CandleFeed

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from klinestream.runtime.config import ServerConfig
+from klinestream.runtime.server_sections import ServerConfig
 from server import protocol
 from server.client import POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER, Client, Closed
 from server.history import Entry, History

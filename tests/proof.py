@@ -13,8 +13,8 @@ from klinestream.market.topics import KLINE_REPAIRS, KLINES, WINDOWS
 from klinestream.market.windows import WindowEngine, WindowSettings
 from klinestream.replay.repair import recomputations, republished, symbols_of
 from klinestream.replay.repair_topics import klines_of
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.gap_ledger import read_ledger
+from klinestream.runtime.sections import KafkaConfig
 from klinestream.standin.seeded.market import SeededMarket
 from tests import truth
 from tests.candle_proof import prove_candles

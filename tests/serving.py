@@ -17,8 +17,8 @@ import httpx
 from klinestream.market.codec import encode_event
 from klinestream.market.events import Window
 from klinestream.market.topics import PUBLISHED_HEADER, WINDOWS
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka import Publisher, Record, open_publisher
+from klinestream.runtime.sections import KafkaConfig
 from tests.eventually import eventually
 from tests.ports import free_ports
 

@@ -9,8 +9,8 @@ import orjson
 from klinestream.market.codec import encode_kline
 from klinestream.market.events import Kline
 from klinestream.market.topics import KLINES, TOPICS
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka import Reader, Record, open_publisher, open_reader
+from klinestream.runtime.sections import KafkaConfig
 from klinestream.runtime.topic_admin import TopicAdmin
 
 _EMPTY_POLLS = 20

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from klinestream.market.errors import ConfigError
-from klinestream.runtime.config import Config, StandinConfig
+from klinestream.runtime.config import Config
+from klinestream.runtime.sections import StandinConfig
 
 if TYPE_CHECKING:
     from klinestream.standin.client import StandinClient

@@ -23,8 +23,9 @@ from klinestream.replay.repair_index import CLUSTERS_MOST, Cluster, RepairIndex
 from klinestream.replay.repair_loop import Connections, acknowledged, finished_before, finished_event, keep_following, wall_ms
 from klinestream.replay.repair_metrics import RepairMetrics
 from klinestream.replay.repair_progress import Progress, told
-from klinestream.runtime.config import Config, KafkaConfig
+from klinestream.runtime.config import Config
 from klinestream.runtime.kafka import Publisher, Record
+from klinestream.runtime.sections import KafkaConfig
 from klinestream.runtime.studies import candle_settings
 
 log = structlog.get_logger()

@@ -17,8 +17,8 @@ from klinestream.market.events import PipelineEvent
 from klinestream.market.topics import PIPELINE_EVENTS, PUBLISHED_HEADER, SCHEMA_HEADER, SCHEMA_VERSION
 from klinestream.replay.repair_metrics import RepairMetrics
 from klinestream.replay.repair_reading import Stretches
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka import Publisher, Reader, Record, open_publisher, open_reader
+from klinestream.runtime.sections import KafkaConfig
 
 log = structlog.get_logger()
 

@@ -24,8 +24,8 @@ from klinestream.market.windows import WindowSettings
 from klinestream.replay.repair import Recomputation, Republished, accepted, recomputations, republished, symbols_of, warm_up_ms
 from klinestream.replay.repair_index import Cluster, RepairIndex
 from klinestream.replay.repair_reading import Places, Stretches
-from klinestream.runtime.config import WindowsConfig
 from klinestream.runtime.kafka import Reader, Record
+from klinestream.runtime.sections import WindowsConfig
 
 KLINES_AT_ONCE = 150_000  # a pass takes some 100 MB then
 _APART_MS = 600_000  # further apart than this clusters are read in passes of their own: what lies between would be read in vain

@@ -14,10 +14,10 @@ from klinestream.market.history import ROW, Row, checked_row
 from klinestream.market.intervals import INTERVALS
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import CANDLES
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.feed_check import CLIENT_ID, patiently
 from klinestream.runtime.kafka import Reader, Record, open_reader
 from klinestream.runtime.rest import CANDLES_MOST, PassingError, Rest
+from klinestream.runtime.sections import KafkaConfig
 
 BUILT_MOST = 1_000_000
 """Candles that are checked at most in one go: they are held in memory."""

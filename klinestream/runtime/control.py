@@ -16,8 +16,8 @@ from klinestream.market.codec import decode_choice, encode_event, is_symbol_or_p
 from klinestream.market.errors import BrokerError, RecordError
 from klinestream.market.events import SymbolChoice
 from klinestream.market.topics import CONTROL, PUBLISHED_HEADER, SCHEMA_HEADER, SCHEMA_VERSION
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka import Publisher, Reader, Record, open_publisher, open_reader
+from klinestream.runtime.sections import KafkaConfig
 
 log = structlog.get_logger()
 

@@ -16,9 +16,9 @@ from klinestream.market.ledger import Ledger
 from klinestream.market.partitions import partition_of
 from klinestream.market.reconcile import Against, Mismatch, Missing, differences, mismatches, missing_spans, references
 from klinestream.market.topics import KLINES
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka import Reader, Record, open_reader
 from klinestream.runtime.rest import BannedError, NotYetError, PassingError, Rest
+from klinestream.runtime.sections import KafkaConfig
 
 T = TypeVar("T")
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from klinestream.runtime.config import KafkaConfig
+from klinestream.runtime.sections import KafkaConfig
 
 # The SQL connector's jar carries the Kafka client under another name.
 _MODULES = "org.apache.flink.kafka.shaded.org.apache.kafka.common.security"

@@ -9,8 +9,8 @@ import structlog
 from klinestream.market.errors import BrokerError, RecordError
 from klinestream.market.ledger import Ledger
 from klinestream.market.topics import FEED_GAPS
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka import Reader, Record, open_reader
+from klinestream.runtime.sections import KafkaConfig
 
 log = structlog.get_logger()
 

@@ -15,8 +15,8 @@ from klinestream.market.events import CandleHistory
 from klinestream.market.history import Span, checked_rows, merged
 from klinestream.market.intervals import INTERVALS
 from klinestream.market.topics import CANDLE_HISTORY
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka import Reader, Record, open_reader
+from klinestream.runtime.sections import KafkaConfig
 
 log = structlog.get_logger()
 

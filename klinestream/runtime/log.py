@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import structlog
 
-from klinestream.runtime.config import LogConfig
+from klinestream.runtime.sections import LogConfig
 
 # These tell each request and each connection.
 _TALKATIVE = {"kafka": logging.WARNING, "httpx": logging.WARNING, "httpcore": logging.WARNING, "asyncio": logging.WARNING}

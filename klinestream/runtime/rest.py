@@ -15,7 +15,7 @@ from klinestream.market.errors import ExchangeError, RecordError
 from klinestream.market.events import KLINE_INTERVAL, SECOND_MS, Kline
 from klinestream.market.intervals import INTERVALS
 from klinestream.market.reconcile import AggTrade, agg_trade_of
-from klinestream.runtime.config import ExchangeConfig
+from klinestream.runtime.sections import ExchangeConfig
 from klinestream.runtime.weights import Weights
 
 log = structlog.get_logger()

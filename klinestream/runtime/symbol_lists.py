@@ -6,7 +6,7 @@ from pathlib import Path
 from klinestream.market.codec import is_symbol_or_pattern
 from klinestream.market.errors import ConfigError
 from klinestream.market.selection import Selection
-from klinestream.runtime.config import ExchangeConfig
+from klinestream.runtime.sections import ExchangeConfig
 
 
 def configured(config: ExchangeConfig) -> Selection:

@@ -11,9 +11,9 @@ from kafka.errors import KafkaError, RetriableError, TopicAlreadyExistsError, Un
 
 from klinestream.market.errors import BrokerError
 from klinestream.market.topics import Topic
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka.delivery import UnreachableError, connected
 from klinestream.runtime.kafka.kafka_python import connection_settings
+from klinestream.runtime.sections import KafkaConfig
 
 _REQUEST_MS = 15_000
 _NOT_FOR_ADMIN = ("allow_auto_create_topics", "metrics_enabled")

@@ -19,8 +19,8 @@ from klinestream.market.codec import decode_event, encode_event, is_symbol
 from klinestream.market.errors import BrokerError, KlinestreamError, RecordError
 from klinestream.market.events import SymbolsWatched
 from klinestream.market.topics import PUBLISHED_HEADER, SCHEMA_HEADER, SCHEMA_VERSION, WATCHED
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka import Publisher, Record, open_publisher, open_reader
+from klinestream.runtime.sections import KafkaConfig
 
 log = structlog.get_logger()
 

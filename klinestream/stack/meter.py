@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from klinestream.market.errors import BrokerError
 from klinestream.market.topics import Topic
-from klinestream.runtime.config import KafkaConfig
+from klinestream.runtime.sections import KafkaConfig
 from klinestream.runtime.topic_admin import Position, TopicAdmin
 
 _EVERY_S = 1.0

@@ -7,7 +7,8 @@ from functools import cache, partial
 import httpx
 
 from klinestream.market.errors import StackError
-from klinestream.runtime.config import Config, ServerConfig
+from klinestream.runtime.config import Config
+from klinestream.runtime.server_sections import ServerConfig
 from klinestream.stack import broker, commands, flink, jobs
 from klinestream.stack.layout import Layout
 from klinestream.stack.part import Plan

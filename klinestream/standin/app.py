@@ -11,7 +11,7 @@ from aiohttp import WSCloseCode, web
 
 from klinestream.market.errors import StackError
 from klinestream.market.events import SECOND_MS
-from klinestream.runtime.config import StandinConfig
+from klinestream.runtime.sections import StandinConfig
 from klinestream.standin import admin, rest, websocket
 from klinestream.standin.exchange import Exchange, Settings
 from klinestream.standin.session import Rules

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from klinestream.market.events import SECOND_MS
-from klinestream.runtime.config import StandinConfig
+from klinestream.runtime.sections import StandinConfig
 from klinestream.standin.market import Market
 from klinestream.standin.recorded import RecordedMarket
 from klinestream.standin.seeded.market import SeededMarket

@@ -4,7 +4,8 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from klinestream.market.errors import ConfigError
-from klinestream.runtime.config import PREFIX, ServerConfig, origin_of
+from klinestream.runtime.config import PREFIX
+from klinestream.runtime.server_sections import ServerConfig, origin_of
 from server.access.addresses import is_loopback
 from server.access.gate import TokenGate
 from server.access.refusals import FORBIDDEN, refuse

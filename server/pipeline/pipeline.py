@@ -20,7 +20,7 @@ import orjson
 from klinestream.market.events import GapState
 from klinestream.market.ledger import Gap, Ledger
 from klinestream.market.topics import CANDLES, INDICATORS, KLINES, PROVISIONAL_CANDLES, SIGNALS, WINDOWS
-from klinestream.runtime.config import ServerConfig
+from klinestream.runtime.server_sections import ServerConfig
 from server.pipeline.asking import Asker, AwayError, without_addresses
 from server.pipeline.faults import FaultLog
 from server.pipeline.flink import JOBS, Cluster, Flink

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
-from klinestream.runtime.config import ServerConfig
+from klinestream.runtime.server_sections import ServerConfig
 from server import history
 from server.candles.store import CandleStore
 from server.client import POLICY_VIOLATION, Client, Closed, Follower

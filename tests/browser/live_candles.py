@@ -12,8 +12,9 @@ from klinestream.market.candle_lines import provisional_lines
 from klinestream.market.events import SECOND_MS, Kline
 from klinestream.market.intervals import INTERVALS
 from klinestream.market.topics import PROVISIONAL_CANDLES
-from klinestream.runtime.config import Config, KafkaConfig
+from klinestream.runtime.config import Config
 from klinestream.runtime.kafka import Record, open_publisher
+from klinestream.runtime.sections import KafkaConfig
 from klinestream.runtime.studies import candle_settings
 from tests.candles import lines_of
 from tests.klines import kline

@@ -18,8 +18,9 @@ from klinestream.market.intervals import INTERVALS
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import CANDLE_HISTORY, CANDLES, INDICATORS, SIGNALS, SYMBOL_PARTITIONS
 from klinestream.replay.candle_repair import reaches
-from klinestream.runtime.config import Config, SignalsConfig
+from klinestream.runtime.config import Config
 from klinestream.runtime.kafka import Record
+from klinestream.runtime.sections import SignalsConfig
 from klinestream.runtime.studies import candle_settings
 from tests.candles import Identity, best, keep
 from tests.eventually import eventually

@@ -16,8 +16,9 @@ from klinestream.market.events import GapState
 from klinestream.market.ledger import Ledger
 from klinestream.market.topics import FEED_GAPS, KLINE_REPAIRS, KLINES
 from klinestream.replay.repair_topics import klines_of
-from klinestream.runtime.config import Config, ExchangeConfig, ProducerConfig
+from klinestream.runtime.config import Config
 from klinestream.runtime.kafka import Reader, open_publisher, open_reader
+from klinestream.runtime.sections import ExchangeConfig, ProducerConfig
 from klinestream.runtime.weights import Weights
 from producer.fleet import Fleet
 from producer.metrics import Metrics

@@ -15,9 +15,9 @@ from klinestream.market.codec import encode_event
 from klinestream.market.errors import BrokerError
 from klinestream.market.events import SECOND_MS, FeedGap, GapState, gap_id
 from klinestream.market.topics import FEED_GAPS
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.gap_ledger import read_ledger
 from klinestream.runtime.kafka import Record, open_reader
+from klinestream.runtime.sections import KafkaConfig
 from klinestream.stack.java import scripts
 from tests.stack import TestBroker
 from tests.topics import create_all, publish

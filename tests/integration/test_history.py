@@ -19,11 +19,12 @@ from klinestream.market.history import Span, newest_closed, without
 from klinestream.market.intervals import INTERVALS, MINUTE_MS, opened
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import CANDLE_HISTORY, DEAD_LETTERS, FEED_GAPS, KLINE_REPAIRS, KLINES, PUBLISHED_HEADER, SCHEMA_HEADER
-from klinestream.runtime.config import CandlesConfig, Config, ExchangeConfig, ProducerConfig
+from klinestream.runtime.config import Config
 from klinestream.runtime.control import ControlLog
 from klinestream.runtime.history_index import read_history
 from klinestream.runtime.kafka import Publisher, Record, open_publisher
 from klinestream.runtime.rest import Rest
+from klinestream.runtime.sections import CandlesConfig, ExchangeConfig, ProducerConfig
 from klinestream.runtime.topic_admin import TopicAdmin
 from klinestream.runtime.weights import Weights
 from klinestream.stack.java import scripts

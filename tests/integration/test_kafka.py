@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 from klinestream.market.errors import BrokerError, ConfigError, DeliveryError
 from klinestream.market.partitions import partition_of
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka import Publisher, Reader, Record, open_publisher, open_reader
+from klinestream.runtime.sections import KafkaConfig
 from tests.eventually import eventually
 from tests.ports import free_ports
 from tests.stack import TestBroker

@@ -13,8 +13,8 @@ from kafka.admin import NewTopic
 from pydantic import SecretStr
 
 from klinestream.market.errors import BrokerError
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka import Record, open_publisher, open_reader
+from klinestream.runtime.sections import KafkaConfig
 from tests.eventually import eventually
 from tests.ports import free_ports
 from tests.stack import TestBroker

@@ -15,9 +15,9 @@ from klinestream.market.codec import decode_gap
 from klinestream.market.events import Kline
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import DEAD_LETTERS, FEED_GAPS, KLINE_REPAIRS, KLINES, PIPELINE_EVENTS
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.control import ControlLog
 from klinestream.runtime.kafka import Reader, open_reader
+from klinestream.runtime.sections import KafkaConfig
 from tests.eventually import eventually
 from tests.integration.running_producer import SOON_S, START_S, RunningProducer, Since, create_topics, empty_topics, now_s, seconds
 from tests.integration.small_exchange import SYMBOLS, SmallExchange, frame

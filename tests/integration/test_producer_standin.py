@@ -12,8 +12,8 @@ import pytest
 from klinestream.market import decimals
 from klinestream.market.events import Kline
 from klinestream.market.topics import DEAD_LETTERS
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka import Reader, open_reader
+from klinestream.runtime.sections import KafkaConfig
 from klinestream.standin.faults import Drop, Garbage, Repeat, Shutdown, Silence
 from klinestream.standin.garbage import Form
 from tests.eventually import eventually

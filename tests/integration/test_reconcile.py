@@ -17,9 +17,10 @@ from klinestream.market.codec import decode_kline, encode_event, encode_kline
 from klinestream.market.events import SECOND_MS, FeedGap, GapState, gap_id
 from klinestream.market.reconcile import differences
 from klinestream.market.topics import FEED_GAPS, KLINE_REPAIRS
-from klinestream.runtime.config import Config, ExchangeConfig, ProducerConfig
+from klinestream.runtime.config import Config
 from klinestream.runtime.kafka import Publisher, Reader, Record, open_publisher, open_reader
 from klinestream.runtime.rest import Rest
+from klinestream.runtime.sections import ExchangeConfig, ProducerConfig
 from klinestream.runtime.weights import Weights
 from klinestream.stack.java import scripts
 from klinestream.standin import payloads

@@ -11,7 +11,8 @@ import pytest
 
 from klinestream.market.codec import kline_object
 from klinestream.market.events import Kline
-from klinestream.runtime.config import Config, ExchangeConfig, ProducerConfig
+from klinestream.runtime.config import Config
+from klinestream.runtime.sections import ExchangeConfig, ProducerConfig
 from klinestream.runtime.weights import MINUTE_MS, Weights
 from klinestream.standin.exchange import Settings
 from klinestream.standin.faults import Refuse, Slow, Withhold

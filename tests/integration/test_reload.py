@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka import Reader, open_reader
+from klinestream.runtime.sections import KafkaConfig
 from tests.eventually import eventually
 from tests.integration.running_producer import SOON_S, START_S, RunningProducer, Since, _toml, create_topics, empty_topics, seconds
 from tests.integration.running_standin import RunningStandin, running

@@ -18,8 +18,8 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from klinestream.market.codec import encode_event
 from klinestream.market.events import Candle, CandleOrigin
 from klinestream.market.topics import CANDLES, WINDOWS
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka import Record, open_publisher
+from klinestream.runtime.sections import KafkaConfig
 from tests.serving import SLIDE_MS, ServerProcess, now_ms, window_at
 from tests.stack import TestBroker
 from tests.topics import Topic, create_all

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from klinestream.market.topics import TOPICS
-from klinestream.runtime.config import KafkaConfig, load
+from klinestream.runtime.config import load
+from klinestream.runtime.sections import KafkaConfig
 from klinestream.runtime.topic_admin import TopicAdmin
 from klinestream.stack.commands import configuration
 from klinestream.stack.java import scripts

@@ -20,9 +20,10 @@ from klinestream.market.errors import BrokerError, DeliveryError
 from klinestream.market.events import SymbolChoice
 from klinestream.market.topics import CONTROL
 from klinestream.runtime import config as configuration
-from klinestream.runtime.config import Config, KafkaConfig
+from klinestream.runtime.config import Config
 from klinestream.runtime.control import ControlLog, Said
 from klinestream.runtime.kafka import Record
+from klinestream.runtime.sections import KafkaConfig
 from klinestream.runtime.topic_admin import TopicAdmin
 from klinestream.stack.java import scripts
 from producer.wanted import Wanted

@@ -10,7 +10,7 @@ from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient
 
 from klinestream.market.topics import KLINES, TOPICS, Topic
-from klinestream.runtime.config import KafkaConfig
+from klinestream.runtime.sections import KafkaConfig
 from klinestream.runtime.topic_admin import Position, TopicAdmin, differences
 from klinestream.stack.java import scripts
 from tests.stack import TestBroker

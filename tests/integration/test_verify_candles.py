@@ -13,9 +13,9 @@ from klinestream.market.codec import encode_event
 from klinestream.market.events import Candle, CandleOrigin, Kline
 from klinestream.market.intervals import INTERVALS, opened
 from klinestream.market.topics import CANDLES
-from klinestream.runtime.config import ExchangeConfig
 from klinestream.runtime.kafka import Publisher, Record, open_publisher
 from klinestream.runtime.rest import Rest
+from klinestream.runtime.sections import ExchangeConfig
 from klinestream.runtime.topic_admin import TopicAdmin
 from klinestream.stack.java import scripts
 from tests.integration.running_standin import RunningStandin, running

@@ -12,8 +12,9 @@ from websockets.sync.client import ClientConnection, connect
 from klinestream.market.codec import decode_event
 from klinestream.market.events import SymbolsWatched
 from klinestream.market.topics import WATCHED
-from klinestream.runtime.config import Config, ExchangeConfig, ProducerConfig
+from klinestream.runtime.config import Config
 from klinestream.runtime.kafka import Record
+from klinestream.runtime.sections import ExchangeConfig, ProducerConfig
 from klinestream.runtime.topic_admin import TopicAdmin
 from klinestream.runtime.watched import Watched, WatchedFollower
 from klinestream.runtime.weights import Weights

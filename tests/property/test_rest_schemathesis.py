@@ -9,8 +9,8 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from klinestream.market.errors import BrokerError
 from klinestream.runtime import config as configuration
-from klinestream.runtime.config import ServerConfig
 from klinestream.runtime.kafka import Reader
+from klinestream.runtime.server_sections import ServerConfig
 from server.app import create_app
 from tests.eventually import eventually
 from tests.integration.rest_server import SYMBOLS, published

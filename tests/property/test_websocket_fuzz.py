@@ -8,7 +8,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klinestream.runtime.config import ServerConfig
+from klinestream.runtime.server_sections import ServerConfig
 from server.candles.rows import decode_candles
 from server.candles.store import CandleStore
 from server.client import Client, Closed

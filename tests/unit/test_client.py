@@ -19,7 +19,8 @@ from klinestream.client.address import TOKEN_VARIABLE, authorization, checked, w
 from klinestream.client.follow import _refuse
 from klinestream.client.frames import _why
 from klinestream.client.session import HELD_MOST, Session
-from klinestream.runtime.config import ClientConfig, Config, ServerConfig
+from klinestream.runtime.config import Config
+from klinestream.runtime.server_sections import ClientConfig, ServerConfig
 from tests.ports import free_ports
 
 

@@ -12,9 +12,9 @@ from klinestream.market.errors import ExchangeError, RecordError
 from klinestream.market.events import CandleHistory, HistoryReason
 from klinestream.market.history import SETTLE_MS, Need, Row, Series, Span, checked_row, stock
 from klinestream.market.intervals import MINUTE_MS
-from klinestream.runtime.config import ExchangeConfig
 from klinestream.runtime.history_index import HistoryIndex
 from klinestream.runtime.rest import CANDLES_MOST, KLINES_WEIGHT, Rest
+from klinestream.runtime.sections import ExchangeConfig
 from klinestream.runtime.weights import Weights
 from producer.history_plan import CORRECTED_SETTLE_MS, Ask, Plan
 from tests.canned_rest import Answer, CannedRest, canned_rest

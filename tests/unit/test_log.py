@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from klinestream.runtime.config import LogConfig
 from klinestream.runtime.log import setup
+from klinestream.runtime.sections import LogConfig
 
 
 @pytest.fixture(autouse=True)

@@ -27,9 +27,9 @@ from klinestream.market.reconcile import (
     references,
 )
 from klinestream.market.topics import KLINES
-from klinestream.runtime.config import ExchangeConfig
 from klinestream.runtime.kafka import Record
 from klinestream.runtime.rest import AGG_TRADES_MOST, NotYetError, PassingError, Rest
+from klinestream.runtime.sections import ExchangeConfig
 from klinestream.runtime.weights import Weights
 from klinestream.standin.intervals import INTERVALS
 from klinestream.standin.market import Candle

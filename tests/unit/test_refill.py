@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from klinestream.market.events import Kline
-from klinestream.runtime.config import Config, ExchangeConfig, ProducerConfig
+from klinestream.runtime.config import Config
+from klinestream.runtime.sections import ExchangeConfig, ProducerConfig
 from klinestream.runtime.weights import Weights
 from producer.refill import SPAN_MOST_MS, Counts, Refiller, Request
 from tests.canned_rest import Answer, CannedRest, all_klines, canned_rest

@@ -9,8 +9,8 @@ from klinestream.market.codec import kline_of_row
 from klinestream.market.decimals import UNIT, show
 from klinestream.market.errors import ExchangeError, RecordError
 from klinestream.market.events import Kline, Origin
-from klinestream.runtime.config import ExchangeConfig
 from klinestream.runtime.rest import KLINES_MOST, BannedError, NotYetError, PassingError, Rest
+from klinestream.runtime.sections import ExchangeConfig
 from klinestream.runtime.weights import Weights
 from tests.canned_rest import Answer, CannedRest, canned_rest, row
 from tests.klines import START_MS, klines

@@ -8,7 +8,7 @@ from klinestream.market import codec
 from klinestream.market.errors import ConfigError, RecordError
 from klinestream.market.events import SymbolChoice
 from klinestream.market.selection import Choice, Selection, matches
-from klinestream.runtime.config import ExchangeConfig
+from klinestream.runtime.sections import ExchangeConfig
 from klinestream.runtime.symbol_lists import configured
 
 MARKET = {"BTCUSDT": "TRADING", "ETHUSDT": "TRADING", "ETHBTC": "TRADING", "OLDUSDT": "BREAK", "币安人生USDT": "TRADING"}

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klinestream.market.errors import BrokerError, ConfigError
-from klinestream.runtime.config import ServerConfig, load
+from klinestream.runtime.config import load
 from klinestream.runtime.kafka import Reader
+from klinestream.runtime.server_sections import ServerConfig
 from server.access.addresses import address_of, is_loopback
 from server.access.guards import refuse_open
 from server.access.guesses import ANOTHER_EVERY_S, AT_ONCE, Guesses

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klinestream.runtime.config import ServerConfig
+from klinestream.runtime.server_sections import ServerConfig
 from server.access.security import CONTENT_SECURITY_POLICY, origin_allowed
 from server.candles.store import CandleStore
 from server.clients import Allowance, Client, Closed, Hub

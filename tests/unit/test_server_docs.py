@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from klinestream.market.topics import WINDOWS
-from klinestream.runtime.config import ServerConfig
 from klinestream.runtime.kafka import Record
+from klinestream.runtime.server_sections import ServerConfig
 from server import app, clients, outbox, protocol
 from server.records import entry_from
 

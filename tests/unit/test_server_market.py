@@ -12,8 +12,8 @@ from fastapi import FastAPI
 
 from klinestream.market.errors import BrokerError
 from klinestream.market.intervals import DAY_MS, INTERVALS, MINUTE_MS
-from klinestream.runtime.config import ServerConfig
 from klinestream.runtime.kafka import Reader
+from klinestream.runtime.server_sections import ServerConfig
 from server.app import create_app
 from server.candles.rows import decode_candles, decode_indicators
 from server.candles.store import CandleStore

@@ -18,8 +18,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from klinestream.market.errors import BrokerError, ConfigError
 from klinestream.market.events import FeedGap, GapState, gap_id
 from klinestream.market.ledger import Ledger
-from klinestream.runtime.config import Config, ServerConfig
+from klinestream.runtime.config import Config
 from klinestream.runtime.kafka import Reader
+from klinestream.runtime.server_sections import ServerConfig
 from klinestream.stack import plans
 from server.app import create_app
 from server.pipeline.asking import Asker

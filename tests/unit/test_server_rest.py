@@ -11,9 +11,9 @@ from fastapi import FastAPI
 
 from klinestream.market.errors import BrokerError
 from klinestream.market.ledger import Ledger
-from klinestream.runtime.config import ServerConfig
 from klinestream.runtime.exchange_params import ExchangeFault
 from klinestream.runtime.kafka import Reader
+from klinestream.runtime.server_sections import ServerConfig
 from server.app import create_app
 from server.candles.rows import decode_candles
 from server.candles.store import CandleStore

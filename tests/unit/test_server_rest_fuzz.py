@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from klinestream.market.errors import BrokerError
 from klinestream.market.ledger import Ledger
-from klinestream.runtime.config import ServerConfig
 from klinestream.runtime.kafka import Reader
+from klinestream.runtime.server_sections import ServerConfig
 from server.app import create_app
 from server.exchange.routes import INFO_PARAMS, KLINE_PARAMS
 from server.rest.query import LIMIT_MOST

@@ -6,7 +6,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from klinestream.runtime.config import ServerConfig
+from klinestream.runtime.server_sections import ServerConfig
 from server.candles.store import CandleStore
 from server.client import Client, Closed
 from server.clients import Hub

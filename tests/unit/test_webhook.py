@@ -22,8 +22,9 @@ from klinestream.runtime import config as configuration
 from klinestream.runtime.alert_messages import Chooser, Freshness, Passed, stale_since
 from klinestream.runtime.alert_position import Position, told
 from klinestream.runtime.alerts import run
-from klinestream.runtime.config import Config, SignalsConfig
+from klinestream.runtime.config import Config
 from klinestream.runtime.kafka import Record
+from klinestream.runtime.sections import SignalsConfig
 from klinestream.runtime.webhook import Fate, Kind, Message, Outbox, Settled, Webhook
 from klinestream.stack.checks import ports
 from klinestream.stack.jobs import Cluster

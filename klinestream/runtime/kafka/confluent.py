@@ -9,7 +9,6 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from klinestream.market.errors import BrokerError, DeliveryError
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka.delivery import (
     ATTEMPT_S,
     FETCH_WAIT_MS,
@@ -22,6 +21,7 @@ from klinestream.runtime.kafka.delivery import (
     unknown_topic,
 )
 from klinestream.runtime.kafka.interface import Record
+from klinestream.runtime.sections import KafkaConfig
 
 log = structlog.get_logger()
 

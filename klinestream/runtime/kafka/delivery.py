@@ -9,8 +9,8 @@ import structlog
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential, wait_random
 
 from klinestream.market.errors import BrokerError, ConfigError, DeliveryError
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka.interface import Record
+from klinestream.runtime.sections import KafkaConfig
 
 log = structlog.get_logger()
 

@@ -14,7 +14,6 @@ from kafka.record import default_records
 
 from klinestream.market.errors import BrokerError, DeliveryError
 from klinestream.market.partitions import murmur2
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka.delivery import (
     ATTEMPT_S,
     FETCH_WAIT_MS,
@@ -28,6 +27,7 @@ from klinestream.runtime.kafka.delivery import (
     unknown_topic,
 )
 from klinestream.runtime.kafka.interface import Record
+from klinestream.runtime.sections import KafkaConfig
 
 T = TypeVar("T")
 

@@ -5,8 +5,8 @@
 from collections.abc import Callable
 
 from klinestream.market.errors import ConfigError
-from klinestream.runtime.config import KafkaConfig
 from klinestream.runtime.kafka.interface import Publisher, Reader
+from klinestream.runtime.sections import KafkaConfig
 
 
 def open_publisher(config: KafkaConfig, client_id: str, acknowledged: Callable[[float], None] | None = None) -> Publisher:

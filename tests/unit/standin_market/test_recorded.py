@@ -10,7 +10,7 @@ import pytest
 
 from klinestream.market.decimals import UNIT
 from klinestream.market.errors import ConfigError
-from klinestream.runtime.config import StandinConfig
+from klinestream.runtime.sections import StandinConfig
 from klinestream.standin.intervals import INTERVALS
 from klinestream.standin.markets import open_market
 from klinestream.standin.recorded import RecordedMarket
