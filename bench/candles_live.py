@@ -24,7 +24,7 @@ import psutil
 
 from bench.candles_scale import Scale
 from bench.report import Report, percentiles
-from bench.throughput import running
+from bench.throughput import broker_and_flink
 from klinestream.cli import up
 from klinestream.market.events import SECOND_MS
 from klinestream.market.intervals import INTERVALS, MINUTE_MS
@@ -73,7 +73,7 @@ def measure(report: Report, folder: Path, scale: Scale) -> None:
 @contextmanager
 def _live(folder: Path, symbols: int, history: int) -> Iterator[Live]:
     """Broker, Flink with both jobs, stand-in and producer, in the order in which nothing has to catch up."""
-    with running(folder) as (broker, flink), ExitStack() as stack:
+    with broker_and_flink(folder) as (broker, flink), ExitStack() as stack:
         live = Live(_config(broker, symbols, history), flink)
         manager = psutil.Process(flink.task_manager_pid)
         known: set[psutil.Process] = set()

@@ -14,7 +14,7 @@ import orjson
 
 from bench.candles_scale import Scale
 from bench.report import Report
-from bench.throughput import rate, running
+from bench.throughput import broker_and_flink, rate
 from klinestream.market.codec import encode_event
 from klinestream.market.errors import BrokerError
 from klinestream.market.events import CandleHistory, HistoryReason
@@ -37,12 +37,12 @@ Row = tuple[object, ...]
 def measure(report: Report, folder: Path, scale: Scale) -> None:
     """Indicator records a second of both, and their ratio."""
     candles = scale.symbols * scale.candles
-    with running(folder / "job") as (broker, flink):
+    with broker_and_flink(folder / "job") as (broker, flink):
         _fill(broker, _as_history(scale))
         config = load(None, kafka={"bootstrap_servers": broker.bootstrap_servers})
         flink.submit(script_of("candles"), env=configuration(config))
         _tell(report, OURS, _watch(broker, INDICATORS, candles), candles)
-    with running(folder / "naive") as (broker, flink):
+    with broker_and_flink(folder / "naive") as (broker, flink):
         _fill(broker, _one_by_one(scale))
         env = {"BENCH_BROKERS": broker.bootstrap_servers, "BENCH_SOURCE": CANDLES.name, "BENCH_SINK": INDICATORS.name}
         flink.submit(NAIVE, env=env)

@@ -29,8 +29,8 @@ from klinestream.standin.faults import Drop, Fault, Shutdown, Silence
 from producer.streams import stream_name
 from tests.eventually import eventually
 from tests.ports import free_ports
-from tests.stack import TestBroker
-from tests.topics import Topic, create_all
+from tests.stack import TestBroker, broker_with_topics
+from tests.topics import Topic
 
 _START_S = 60.0
 _WARM_S = 30.0
@@ -45,10 +45,7 @@ def measure(report: Report, folder: Path) -> None:
     """Once with each Kafka client."""
     for client in ("kafka-python", "confluent-kafka"):
         with ExitStack() as stack:
-            broker = TestBroker(folder / client)
-            stack.callback(broker.stop)
-            broker.start()
-            create_all(broker.bootstrap_servers)
+            broker = stack.enter_context(broker_with_topics(folder / client))
             config = _config(broker, client)
             stack.enter_context(_running("standin", config))
             stack.enter_context(_running("producer", config))

@@ -15,8 +15,7 @@ from bench.market import SYMBOLS, lines
 from bench.report import Report, percentiles
 from klinestream.market.events import SECOND_MS
 from klinestream.market.topics import KLINES
-from tests.stack import TestBroker
-from tests.topics import create_all
+from tests.stack import broker_with_topics
 
 _SECONDS = 40
 _WARM = 5
@@ -27,10 +26,7 @@ Kline = tuple[str, int, bytes]
 
 def measure(report: Report, folder: Path) -> None:
     """Both ways, on one broker."""
-    broker = TestBroker(folder)
-    try:
-        broker.start()
-        create_all(broker.bootstrap_servers)
+    with broker_with_topics(folder) as broker:
         klines = list(lines((int(time.time()) - _SECONDS - 5) * SECOND_MS, _SECONDS))
         bursts = [klines[start : start + SYMBOLS] for start in range(0, len(klines), SYMBOLS)]
         reader = _reader(broker.bootstrap_servers)
@@ -47,8 +43,6 @@ def measure(report: Report, folder: Path) -> None:
         )
         report.row("take over a transactional id, ms without a writer", **percentiles(_take_overs(broker.bootstrap_servers, owner)))
         reader.close()
-    finally:
-        broker.stop()
     report.note(f"{SYMBOLS:,} klines a burst, {_SECONDS - _WARM} bursts after {_WARM} of warming up, confluent-kafka, one broker")
     report.note("take over: init_transactions of the next owner while the last one's transaction is open, up to its own first commit")
 

@@ -13,8 +13,7 @@ from klinestream.runtime.config import Config
 from tests.browser.live_candles import LiveCandles
 from tests.browser.tracing import Frame, traced
 from tests.serving import ServerProcess, Windows
-from tests.stack import TestBroker
-from tests.topics import create_all
+from tests.stack import TestBroker, broker_with_topics
 
 _SYMBOL = "BTCUSDT"
 _HISTORY_S = 12 * 3600
@@ -31,17 +30,12 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable
 
 def measure(report: Report, folder: Path) -> None:
     """Shifting live, then dragging, in windows and in 1m candles; then the heap of the heavier view."""
-    broker = TestBroker(folder / "broker")
-    broker.start()
-    try:
-        create_all(broker.bootstrap_servers)
+    with broker_with_topics(folder / "broker") as broker:
         windows = Windows(broker.bootstrap_servers)
         candles = LiveCandles(broker.bootstrap_servers, _SYMBOL, Config())
         with candles.running(_HISTORY_S), windows.running({_SYMBOL: 60_000.0}):
             _serve(report, broker, folder)
         windows.close()
-    finally:
-        broker.stop()
     report.note(
         f"a frame's work: all tasks of the main thread until the next one, traced for {_WATCHED_S} s; aim: p95 below {_AIM_MS:g} ms"
     )

@@ -21,8 +21,8 @@ from klinestream.stack.commands import configuration
 from klinestream.stack.java import scripts
 from tests.eventually import eventually
 from tests.ports import free_ports
-from tests.stack import TestBroker
-from tests.topics import create_all, kafka
+from tests.stack import TestBroker, broker_with_topics
+from tests.topics import kafka
 
 _SECONDS = 100
 
@@ -80,13 +80,8 @@ def measure(report: Report, folder: Path) -> None:
     """Once with each Kafka client."""
     exchange = Exchange()
     for client in ("kafka-python", "confluent-kafka"):
-        broker = TestBroker(folder / client)
-        try:
-            broker.start()
-            create_all(broker.bootstrap_servers)
+        with broker_with_topics(folder / client) as broker:
             _one(report, client, broker, exchange)
-        finally:
-            broker.stop()
     exchange.close()
     report.note(
         f"{SYMBOLS:,} symbols on 4 connections, {_SECONDS} klines each, sent as fast as they are taken by a Python websocket server"

@@ -22,8 +22,7 @@ from bench.report import Report, percentiles
 from bench.serving_clients import Found, Plan
 from bench.serving_load import SYMBOLS, Load, on_core
 from bench.serving_processes import OTHER_CORE, Clients, Served, klinestream, plain
-from tests.stack import TestBroker
-from tests.topics import create_all
+from tests.stack import broker_with_topics
 
 CLIENTS, EACH, LISTS = 1000, 20, 10
 IDLE = 5000
@@ -42,10 +41,7 @@ def measure(report: Report, folder: Path) -> None:
     """Latency next to the plain server, in turns; what stalled clients cost the others; memory of idle clients."""
     _allow_files()
     with ExitStack() as stack, on_core(OTHER_CORE):
-        broker = TestBroker(folder / "broker")
-        stack.callback(broker.stop)
-        broker.start()
-        create_all(broker.bootstrap_servers)
+        broker = stack.enter_context(broker_with_topics(folder / "broker"))
         fed = Load(broker.bootstrap_servers)
         stack.callback(fed.stop)
         bench = _Bench(report, folder, broker.bootstrap_servers, fed)

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 import orjson
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
+from klinestream.market.kinds import RecordKind
 from klinestream.market.topics import WINDOWS
 from klinestream.runtime.kafka import Record, open_reader
 from klinestream.runtime.sections import KafkaConfig
 from server.stream import messages
 from server.stream.encoding import JSON
 from server.stream.messages import Cursor
-from server.stream.series import Kind, Series
+from server.stream.series import Series
 
 
 class Plain:
@@ -45,7 +46,7 @@ class Plain:
         for record in records:
             self._offsets[record.partition] = record.offset + 1
             values.setdefault((record.key or b"").decode(), []).append(record.value or b"")
-        parts = {symbol: messages.part(JSON, Series(Kind.WINDOWS, symbol), found) for symbol, found in values.items()}
+        parts = {symbol: messages.part(JSON, Series(RecordKind.WINDOWS, symbol), found) for symbol, found in values.items()}
         cursor = Cursor({WINDOWS.name: self._offsets})
         for symbols, connections in self._audiences.items():
             found = [parts[symbol] for symbol in symbols if symbol in parts]

@@ -13,8 +13,7 @@ from klinestream.runtime.config import load
 from klinestream.runtime.kafka import Record, open_publisher, open_reader
 from klinestream.runtime.sections import KafkaConfig
 from klinestream.stack.commands import configuration, script_of
-from tests.stack import TestBroker, TestFlink
-from tests.topics import create_all
+from tests.stack import TestBroker, TestFlink, broker_with_topics, running
 
 _SECONDS = 1440
 _NAIVE_SECONDS = 8
@@ -27,7 +26,7 @@ NAIVE = Path(__file__).parent / "naive_job.py"
 
 def measure(report: Report, folder: Path) -> None:
     """Rows out a second, from the first row to the last."""
-    with running(folder / "job") as (broker, flink):
+    with broker_and_flink(folder / "job") as (broker, flink):
         klines = fill(broker, _SECONDS)
         config = load(None, kafka={"bootstrap_servers": broker.bootstrap_servers})
         job = flink.submit(script_of("windows"), env=configuration(config))
@@ -40,7 +39,7 @@ def measure(report: Report, folder: Path) -> None:
         ):
             rows, a_second = rate(grown, first, last)
             report.row(what, klines=klines, rows=rows, rows_a_second=round(a_second))
-    with running(folder / "naive") as (broker, flink):
+    with broker_and_flink(folder / "naive") as (broker, flink):
         klines = fill(broker, _NAIVE_SECONDS)
         env = {"BENCH_BROKERS": broker.bootstrap_servers, "BENCH_SOURCE": KLINES.name, "BENCH_SINK": WINDOWS.name}
         job = flink.submit(NAIVE, env=env)
@@ -58,17 +57,10 @@ def measure(report: Report, folder: Path) -> None:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[tuple[TestBroker, TestFlink]]:
+def broker_and_flink(folder: Path) -> Iterator[tuple[TestBroker, TestFlink]]:
     """A broker with all topics, and a Flink cluster, of their own."""
-    broker, flink = TestBroker(folder / "broker"), TestFlink(folder / "flink")
-    try:
-        broker.start()
-        flink.start()
-        create_all(broker.bootstrap_servers)
+    with broker_with_topics(folder / "broker") as broker, running(TestFlink(folder / "flink")) as flink:
         yield broker, flink
-    finally:
-        flink.stop()
-        broker.stop()
 
 
 def fill(broker: TestBroker, seconds: int) -> int:

@@ -4,11 +4,12 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 
+from klinestream.market.kinds import RecordKind
 from server.link import Link
 from server.outbox import Outbox
 from server.stream.encoding import Encoding
 from server.stream.outbox import StreamOutbox
-from server.stream.series import Kind, Series
+from server.stream.series import Series
 
 POLICY_VIOLATION = 1008
 SERVICE_RESTART = 1012
@@ -44,7 +45,7 @@ class Follower:
     """Each with the most records that a snapshot of it may have."""
     symbols: Counter[str] = field(default_factory=Counter)
     """Each with the number of its series."""
-    patterns: dict[str, dict[tuple[Kind, str], int]] = field(default_factory=dict)
+    patterns: dict[str, dict[tuple[RecordKind, str], int]] = field(default_factory=dict)
     """Pattern → kind and interval → limit, for symbols that appear later."""
     told_full: bool = False
     """It knows that a pattern means more symbols than it may follow."""

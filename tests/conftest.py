@@ -9,8 +9,7 @@ import hypothesis
 import pytest
 
 from klinestream.runtime import config as configuration
-from tests.stack import TestBroker, TestFlink
-from tests.topics import create_all
+from tests.stack import TestBroker, TestFlink, broker_with_topics, running
 
 # No test asserts a speed, those of hypothesis included.
 hypothesis.settings.register_profile("klinestream", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -20,33 +19,29 @@ hypothesis.settings.load_profile("klinestream")
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestBroker]:
     """A real Kafka broker for the whole run. A test that kills it starts it again; topics of a test have names of their own."""
-    started = TestBroker(tmp_path_factory.mktemp("broker"))
-    try:
-        started.start()
+    with running(TestBroker(tmp_path_factory.mktemp("broker"))) as started:
         yield started
-    finally:
-        started.stop()
 
 
 @pytest.fixture(scope="session")
 def flink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestFlink]:
     """A real Flink cluster for the whole run. A test cancels its jobs, and starts again what it kills."""
-    started = TestFlink(tmp_path_factory.mktemp("flink"))
-    try:
-        started.start()
+    with running(TestFlink(tmp_path_factory.mktemp("flink"))) as started:
         yield started
-    finally:
-        started.stop()
+
+
+@pytest.fixture(scope="module")
+def module_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestBroker]:
+    """A broker of a module's own, with every topic: for tests of parts that follow whatever the topics hold."""
+    with broker_with_topics(tmp_path_factory.mktemp("module-broker")) as started:
+        yield started
 
 
 @pytest.fixture
 def job_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestBroker]:
-    """A broker of the test's own: the job's topics have fixed names."""
-    broker = TestBroker(tmp_path_factory.mktemp("job-broker"))
-    broker.start()
-    create_all(broker.bootstrap_servers)
-    yield broker
-    broker.stop()
+    """A broker of the test's own, with every topic: the job's topics have fixed names."""
+    with broker_with_topics(tmp_path_factory.mktemp("job-broker")) as started:
+        yield started
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@
 
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
@@ -14,6 +16,7 @@ from klinestream.stack.layout import Layout
 from klinestream.stack.process import Command, Process, sweep
 from tests.eventually import eventually
 from tests.ports import free_ports
+from tests.topics import create_all
 
 _START_S = 90.0
 _STOP_S = 10.0
@@ -201,6 +204,27 @@ class TestFlink:
             return self.cluster.task_managers() > 0
         except StackError:
             return False
+
+
+Part = TypeVar("Part", TestBroker, TestFlink)
+
+
+@contextmanager
+def running(part: Part) -> Iterator[Part]:
+    """Start it, and end it whatever happens."""
+    try:
+        part.start()
+        yield part
+    finally:
+        part.stop()
+
+
+@contextmanager
+def broker_with_topics(folder: Path) -> Iterator[TestBroker]:
+    """A broker that runs and has every topic."""
+    with running(TestBroker(folder)) as broker:
+        create_all(broker.bootstrap_servers)
+        yield broker
 
 
 def _mark(layout: Layout) -> str:

@@ -1,6 +1,5 @@
 """`klinestream watch`: a symbol's records as they come, in a table that moves, or as lines."""
 
-import enum
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from klinestream.market.kinds import RecordKind
 from klinestream.runtime.config import Config
 
 if TYPE_CHECKING:
@@ -21,21 +21,11 @@ _ANY_HOST = ("0.0.0.0", "::", "")  # noqa: S104  # where a server may listen, no
 _COLUMNS = ("symbol", "kind", "interval", "time (UTC)", "close", "")
 
 
-class Kind(enum.StrEnum):
-    """What can be watched."""
-
-    WINDOWS = "windows"
-    CANDLES = "candles"
-    PROVISIONAL = "provisional"
-    INDICATORS = "indicators"
-    SIGNALS = "signals"
-
-
 def watch(
     ctx: typer.Context,
     symbols: Annotated[list[str], typer.Argument(metavar="SYMBOL", help="Symbols, or patterns with * and ? in quotes, such as '*USDT'.")],
     *,
-    kinds: Annotated[list[Kind] | None, typer.Option("--kind", help="What to watch, windows by default; may be repeated.")] = None,
+    kinds: Annotated[list[RecordKind] | None, typer.Option("--kind", help="What to watch, windows by default; may be repeated.")] = None,
     intervals: Annotated[
         list[str] | None, typer.Option("--interval", help="Of candles, indicators and signals, 1m by default; may be repeated.")
     ] = None,
@@ -51,7 +41,7 @@ def watch(
     say = _Said()
     batches = follow(
         [symbol.upper() for symbol in symbols],
-        [kind.value for kind in kinds or [Kind.WINDOWS]],
+        [kind.value for kind in kinds or [RecordKind.WINDOWS]],
         intervals or ["1m"],
         limit=limit,
         url=server or _address(ctx.obj),

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import structlog
 
+from klinestream.market.kinds import KIND_OF_TOPIC
 from klinestream.market.topics import CANDLES, INDICATORS, PROVISIONAL_CANDLES, SIGNALS
 from klinestream.runtime.kafka import Reader, Record
 from server.candles.rows import AHEAD_MOST_MS, decode_candles, decode_indicators, decode_signals
@@ -21,7 +22,7 @@ from server.metrics import Metrics
 from server.protocol import SYMBOL_MOST_CHARS
 from server.reading import Reached, Reading, Starts
 from server.stream.items import Decode, items_of
-from server.stream.series import KIND_OF_TOPIC, Item, Positions
+from server.stream.series import Item, Positions
 
 WINDOWS_FIRST_MOST_S = 15.0
 """Windows that aren't there by then don't come now: no job runs, or the topic is long."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from klinestream.market.kinds import RecordKind
 from server.candles.rows import Rows
 from server.candles.store import CandleStore, Table
 from server.history import History
@@ -17,7 +18,7 @@ from server.rest import tables
 from server.stream import messages
 from server.stream.encoding import Encoding
 from server.stream.messages import Cursor
-from server.stream.series import Kind, Positions, Series
+from server.stream.series import Positions, Series
 from server.stream.tail import Tail
 
 ROWS_MOST = 20_000
@@ -74,13 +75,13 @@ class Archivist:
         """What a client with this cursor lacks. Series whose topics are still being read are left out until they are."""
         found = Answer()
         most = min(limit, max(1, ROWS_MOST // max(1, len(series))))
-        by_kind: dict[Kind, list[Series]] = {}
+        by_kind: dict[RecordKind, list[Series]] = {}
         for each in series:
             by_kind.setdefault(each.kind, []).append(each)
         for kind, of_kind in by_kind.items():
-            if kind is Kind.WINDOWS:
+            if kind is RecordKind.WINDOWS:
                 self._windows(found, of_kind, cursor.get(kind.topic), most)
-            elif kind is Kind.PROVISIONAL:
+            elif kind is RecordKind.PROVISIONAL:
                 self._in_progress(found, of_kind)
             elif self._tail.ready:
                 self._closed(found, kind, of_kind, cursor.get(kind.topic), most)
@@ -94,7 +95,7 @@ class Archivist:
                 found.snapshots.append(Held(each, values[-most:], more=len(values) > most))
             elif missed:
                 found.missed.append((each, missed))
-        found.positions[Kind.WINDOWS.topic] = self._history.positions
+        found.positions[RecordKind.WINDOWS.topic] = self._history.positions
 
     def _in_progress(self, found: Answer, series: Sequence[Series]) -> None:
         for each in series:
@@ -102,7 +103,7 @@ class Archivist:
             fits = value is not None and is_of(each.symbol, value)
             found.snapshots.append(Held(each, (value,) if fits and value is not None else ()))
 
-    def _closed(self, found: Answer, kind: Kind, series: Sequence[Series], cursor: Mapping[int, int] | None, most: int) -> None:
+    def _closed(self, found: Answer, kind: RecordKind, series: Sequence[Series], cursor: Mapping[int, int] | None, most: int) -> None:
         missed = None if cursor is None else self._tail.since(kind.topic, cursor)
         for each in series:
             if missed is None:
@@ -112,8 +113,12 @@ class Archivist:
                 found.missed.append((each, [item.value for item in items]))
         found.positions[kind.topic] = self._tail.positions(kind.topic)
 
-    def _table(self, kind: Kind) -> Table:
-        return {Kind.CANDLES: self._store.candles, Kind.INDICATORS: self._store.indicators, Kind.SIGNALS: self._store.signals}[kind]
+    def _table(self, kind: RecordKind) -> Table:
+        return {
+            RecordKind.CANDLES: self._store.candles,
+            RecordKind.INDICATORS: self._store.indicators,
+            RecordKind.SIGNALS: self._store.signals,
+        }[kind]
 
 
 def is_of(symbol: str, value: bytes) -> bool:
@@ -129,9 +134,9 @@ def _records(encoding: Encoding, held: Held, names: Sequence[str]) -> list[bytes
     if held.rows is None:
         return [encoding.record(value) for value in held.values]
     kind, symbol, interval = held.series
-    if kind is Kind.CANDLES:
+    if kind is RecordKind.CANDLES:
         table = tables.candles(symbol, interval, held.rows)
-    elif kind is Kind.INDICATORS:
+    elif kind is RecordKind.INDICATORS:
         table = tables.indicators(symbol, interval, held.rows, names)
     else:
         table = tables.signals(symbol, [(interval, row) for row in held.rows])

@@ -2,28 +2,29 @@
 
 from collections.abc import Callable, Sequence
 
+from klinestream.market.kinds import RecordKind
 from klinestream.runtime.kafka import Record
 from server.candles.rows import Decoded
-from server.stream.series import Item, Kind, Series
+from server.stream.series import Item, Series
 
 Decode = Callable[[Sequence[bytes | None]], Decoded]
 
 
-def items_of(kind: Kind, records: Sequence[Record], decoded: Decoded, decode: Decode) -> list[Item]:
+def items_of(kind: RecordKind, records: Sequence[Record], decoded: Decoded, decode: Decode) -> list[Item]:
     """The records that could be decoded, as items, in their order; of a batch with faults each is decoded again, alone."""
     if not decoded.rejected:
         return _items(kind, records, decoded)
     return [item for record in records for item in _items(kind, [record], decode([record.value]))]
 
 
-def _items(kind: Kind, records: Sequence[Record], decoded: Decoded) -> list[Item]:
+def _items(kind: RecordKind, records: Sequence[Record], decoded: Decoded) -> list[Item]:
     rows = decoded.rows
     if not len(rows):
         return []
     times, revisions = rows["t"].tolist(), rows["revision"].tolist()
-    since = [0] * len(rows) if kind is Kind.CANDLES else rows["since"].tolist()
+    since = [0] * len(rows) if kind is RecordKind.CANDLES else rows["since"].tolist()
     details = [""] * len(rows)
-    if kind is Kind.SIGNALS:
+    if kind is RecordKind.SIGNALS:
         details = [f"{rule.decode()}:{side.decode()}" for rule, side in zip(rows["rule"].tolist(), rows["side"].tolist(), strict=True)]
     columns = zip(records, decoded.series, times, revisions, since, details, strict=True)
     return [

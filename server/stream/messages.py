@@ -11,10 +11,11 @@ A `cursor` stands in a message only when the client has, with it, all that comes
 
 from collections.abc import Mapping, Sequence
 
+from klinestream.market.kinds import RecordKind
 from server.protocol import MessageError
 from server.stream.encoding import Encoding
 from server.stream.requests import Selection
-from server.stream.series import Item, Kind, Positions, Series
+from server.stream.series import Item, Positions, Series
 
 VERSION = 2
 
@@ -80,7 +81,7 @@ def subscribed(encoding: Encoding, selection: Selection, symbols: Sequence[str],
     return encoding.value({"type": "subscribed", "v": VERSION, **chosen, "server_time": now_ms, "stale_after_ms": stale_after_ms})
 
 
-def heartbeat(encoding: Encoding, now_ms: int, newest_ms: Mapping[Kind, int | None]) -> bytes:
+def heartbeat(encoding: Encoding, now_ms: int, newest_ms: Mapping[RecordKind, int | None]) -> bytes:
     """The server's time, and how old the newest record of each kind is; null where there is none."""
     ages = {kind.value: None if newest is None else now_ms - newest for kind, newest in newest_ms.items()}
     return encoding.value({"type": "heartbeat", "v": VERSION, "server_time": now_ms, "age_ms": ages})

@@ -12,9 +12,10 @@ from typing import Any
 
 from klinestream.market.codec import is_symbol_or_pattern
 from klinestream.market.intervals import INTERVALS
+from klinestream.market.kinds import KIND_OF_TOPIC, RecordKind
 from klinestream.market.selection import Rules, Statement, is_pattern
 from server.protocol import SYMBOL_MOST_CHARS, MessageError, cursor_of, shown
-from server.stream.series import KIND_OF_TOPIC, Kind, Positions, Series
+from server.stream.series import Positions, Series
 
 DEFAULT_LIMIT, LIMIT_MOST = 100, 1000
 
@@ -23,14 +24,14 @@ DEFAULT_LIMIT, LIMIT_MOST = 100, 1000
 class Selection:
     """Kinds × names of symbols × intervals. A name may be a pattern with `*` and `?`."""
 
-    kinds: tuple[Kind, ...]
+    kinds: tuple[RecordKind, ...]
     names: tuple[str, ...]
     intervals: tuple[str, ...]
 
     def series(self, symbol: str) -> Iterator[Series]:
         """The series of one symbol that are meant.
 
-        >>> [series.interval for series in Selection((Kind.WINDOWS, Kind.CANDLES), (), ("1m", "1h")).series("BTCUSDT")]
+        >>> [series.interval for series in Selection((RecordKind.WINDOWS, RecordKind.CANDLES), (), ("1m", "1h")).series("BTCUSDT")]
         ['', '1m', '1h']
         """
         for kind in self.kinds:
@@ -92,7 +93,7 @@ def read(message: dict[str, Any]) -> Subscribe | Unsubscribe:
 
 
 def _selection(message: dict[str, Any]) -> Selection:
-    kinds = _list(message, "kinds", tuple(Kind))
+    kinds = _list(message, "kinds", tuple(RecordKind))
     intervals = _list(message, "intervals", tuple(INTERVALS)) if message.get("intervals") is not None else ()
     names = message.get("symbols")
     if not isinstance(names, list) or not names:
@@ -101,7 +102,7 @@ def _selection(message: dict[str, Any]) -> Selection:
         if not isinstance(name, str) or len(name) > SYMBOL_MOST_CHARS or not is_symbol_or_pattern(name):
             expected = f"symbols or patterns with * and ?, in upper case, of at most {SYMBOL_MOST_CHARS} characters"
             raise MessageError(expected, shown(name), "mend this name; /api/v1/symbols lists those that have data")
-    return Selection(tuple(map(Kind, kinds)), tuple(dict.fromkeys(names)), intervals)
+    return Selection(tuple(map(RecordKind, kinds)), tuple(dict.fromkeys(names)), intervals)
 
 
 def _list(message: dict[str, Any], name: str, known: Sequence[str]) -> tuple[str, ...]:

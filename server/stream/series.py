@@ -1,57 +1,25 @@
 """What version 2 of the websocket speaks of: kinds of records, series of them, and single records as they were read. Pure."""
 
-import enum
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from klinestream.market.topics import CANDLES, INDICATORS, PROVISIONAL_CANDLES, SIGNALS, WINDOWS
+from klinestream.market.kinds import RecordKind
 
 Positions = Mapping[str, Mapping[int, int]]
 """Topic → partition → offset of the first record that the holder has not seen."""
 
 
-class Kind(enum.StrEnum):
-    """Kinds of records that a client may follow."""
-
-    WINDOWS = "windows"
-    CANDLES = "candles"
-    PROVISIONAL = "provisional"
-    INDICATORS = "indicators"
-    SIGNALS = "signals"
-
-    @property
-    def topic(self) -> str:
-        """Where its records come from."""
-        return _TOPICS[self]
-
-    @property
-    def has_intervals(self) -> bool:
-        """Whether each interval is a series of its own."""
-        return self in WITH_INTERVALS
-
-
-_TOPICS = {
-    Kind.WINDOWS: WINDOWS.name,
-    Kind.CANDLES: CANDLES.name,
-    Kind.PROVISIONAL: PROVISIONAL_CANDLES.name,
-    Kind.INDICATORS: INDICATORS.name,
-    Kind.SIGNALS: SIGNALS.name,
-}
-WITH_INTERVALS = (Kind.CANDLES, Kind.INDICATORS, Kind.SIGNALS)
-KIND_OF_TOPIC = {topic: kind for kind, topic in _TOPICS.items()}
-
-
 class Series(NamedTuple):
     """The records of one kind, symbol and interval; windows and candles in progress have no interval."""
 
-    kind: Kind
+    kind: RecordKind
     symbol: str
     interval: str = ""
 
     def named(self) -> dict[str, str]:
         """Its parts by name, as messages have them.
 
-        >>> Series(Kind.WINDOWS, "BTCUSDT").named()
+        >>> Series(RecordKind.WINDOWS, "BTCUSDT").named()
         {'kind': 'windows', 'symbol': 'BTCUSDT'}
         """
         names = {"kind": self.kind.value, "symbol": self.symbol}

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
+from klinestream.market.kinds import RecordKind
 from klinestream.runtime.server_sections import ServerConfig
 from server import history
 from server.candles.store import CandleStore
@@ -27,7 +28,7 @@ from server.stream.encoding import ENCODINGS, Encoding
 from server.stream.messages import Cursor, Part
 from server.stream.outbox import StreamOutbox
 from server.stream.requests import Selection, Subscribe, rules_of
-from server.stream.series import Item, Kind, Positions, Series
+from server.stream.series import Item, Positions, Series
 from server.stream.tail import Tail
 
 SYMBOLS_MOST = 10_000
@@ -55,7 +56,7 @@ class Stream:
         self._audiences = Audiences()
         self._symbols: Counter[str] = Counter()
         self._met: set[str] = set()
-        self._newest_ms: dict[Kind, int] = {}
+        self._newest_ms: dict[RecordKind, int] = {}
 
     def followers(self) -> Mapping[str, int]:
         """Symbol → how many clients follow any of its series."""
@@ -89,7 +90,7 @@ class Stream:
     def heartbeat(self) -> None:
         """Queue a heartbeat for all clients."""
         now_ms = self._now_ms()
-        newest = {kind: self._newest_ms.get(kind) for kind in Kind} | {Kind.WINDOWS: self._windows.newest_end_ms}
+        newest = {kind: self._newest_ms.get(kind) for kind in RecordKind} | {RecordKind.WINDOWS: self._windows.newest_end_ms}
         encoded = {encoding.name: messages.heartbeat(encoding, now_ms, newest) for encoding in ENCODINGS.values()}
         frames = {encoding.name: _frame(encoding, encoded[encoding.name]) for encoding in ENCODINGS.values()}
         for client, follower in self._each():
@@ -105,10 +106,10 @@ class Stream:
             return
         parts = []
         for symbol, entries in news.items():
-            series = Series(Kind.WINDOWS, symbol)
+            series = Series(RecordKind.WINDOWS, symbol)
             if series in self._audiences:
                 parts.append(Part(series, [_item(series, entry) for entry in entries]))
-        self._put(parts, Cursor({Kind.WINDOWS.topic: self._windows.positions}), moment)
+        self._put(parts, Cursor({RecordKind.WINDOWS.topic: self._windows.positions}), moment)
 
     def begin(self, positions: Positions, newest_ms: Mapping[str, int]) -> None:
         """All that was there of candles, indicators and signals is in the store; what is new comes from these offsets on.
@@ -116,7 +117,7 @@ class Stream:
         Whoever follows them gets snapshots: there was nothing to tell before. `newest_ms` is the newest time of each topic.
         """
         self._tail.begin(positions)
-        self._newest_ms = {kind: newest_ms[kind.topic] for kind in Kind if kind.topic in newest_ms}
+        self._newest_ms = {kind: newest_ms[kind.topic] for kind in RecordKind if kind.topic in newest_ms}
         self._meet(self._store.candles.symbols())
         for client, follower in self._each():
             series = [each for each in follower.series if each.kind.has_intervals]
@@ -149,10 +150,12 @@ class Stream:
 
     def in_progress(self, values: Mapping[str, tuple[int, bytes]]) -> None:
         """Queue the newest candles in progress, symbol → time and record; one that can't be read is left out."""
-        self._newest_ms[Kind.PROVISIONAL] = max((self._newest_ms.get(Kind.PROVISIONAL, 0), *(time_ms for time_ms, _ in values.values())))
+        self._newest_ms[RecordKind.PROVISIONAL] = max(
+            (self._newest_ms.get(RecordKind.PROVISIONAL, 0), *(time_ms for time_ms, _ in values.values()))
+        )
         parts = []
         for symbol, (time_ms, value) in values.items():
-            series = Series(Kind.PROVISIONAL, symbol)
+            series = Series(RecordKind.PROVISIONAL, symbol)
             if series in self._audiences and is_of(symbol, value):
                 parts.append(Part(series, [Item(series, time_ms, 0, 0, 0, 0, value)]))
         self._put(parts, Cursor({}), Moment())
@@ -231,7 +234,7 @@ class Stream:
             if follower.patterns:
                 self._audiences.place(client, follower)
 
-    def _follow_met(self, client: Client, follower: Follower, symbol: str, wanted: Mapping[tuple[Kind, str], int]) -> None:
+    def _follow_met(self, client: Client, follower: Follower, symbol: str, wanted: Mapping[tuple[RecordKind, str], int]) -> None:
         most = self._config.max_subscriptions
         if symbol in follower.symbols or len(follower.symbols) < most:
             for (kind, interval), limit in wanted.items():

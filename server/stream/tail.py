@@ -10,9 +10,10 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from server.stream.series import Item, Kind, Positions, Series
+from klinestream.market.kinds import RecordKind
+from server.stream.series import Item, Positions, Series
 
-TOPICS = tuple(kind.topic for kind in (Kind.CANDLES, Kind.INDICATORS, Kind.SIGNALS))
+TOPICS = tuple(kind.topic for kind in (RecordKind.CANDLES, RecordKind.INDICATORS, RecordKind.SIGNALS))
 BYTES_MOST = 4 << 20
 """Of a partition: minutes of the whole market, hours of fifty symbols."""
 _ITEM_BYTES = 400  # what a record takes besides its value

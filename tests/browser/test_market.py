@@ -17,7 +17,7 @@ from tests.browser.wide_market import Coin, WideMarket
 from tests.eventually import eventually
 from tests.serving import ServerProcess, now_ms
 from tests.stack import TestBroker
-from tests.topics import create_all, kafka
+from tests.topics import kafka
 
 OpenPage = Callable[..., Watched]
 SYMBOLS = 1400
@@ -77,36 +77,29 @@ class Live:
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Live, TestBroker]]:
-    """A broker of the module's own: other pages' tests have few symbols."""
-    broker = TestBroker(tmp_path_factory.mktemp("market-broker"))
-    broker.start()
-    create_all(broker.bootstrap_servers)
-    opened = Live(broker.bootstrap_servers)
+def market(module_broker: TestBroker) -> Iterator[Live]:
+    opened = Live(module_broker.bootstrap_servers)
     opened.start()
-    yield opened, broker
+    yield opened
     opened.stop()
-    broker.stop()
 
 
 @pytest.fixture(scope="module")
-def market(live: tuple[Live, TestBroker]) -> Live:
-    return live[0]
-
-
-@pytest.fixture(scope="module")
-def wide_server(live: tuple[Live, TestBroker], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def wide_server(module_broker: TestBroker, market: Live, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server that has read all of it."""
-    _, broker = live
     started = ServerProcess(
-        broker.bootstrap_servers,
+        module_broker.bootstrap_servers,
         tmp_path_factory.mktemp("market-server") / "server.log",
         stale_after_s=STALE_AFTER_S,
         history_s=600,
         history_candles=60,
     )
     started.start()
-    eventually(lambda: asked(started)["candles_read"] and len(asked(started)["symbol"]) == SYMBOLS, WAIT_S, "the server holds the market")
+    eventually(
+        lambda: asked(started)["candles_read"] and len(asked(started)["symbol"]) == len(market.market.coins),
+        WAIT_S,
+        "the server holds the market",
+    )
     yield started
     started.close()
 

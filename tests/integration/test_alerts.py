@@ -28,21 +28,11 @@ from tests.klines import kline
 from tests.ports import free_ports
 from tests.receiver import Posted, Receiver, Reply, receiver
 from tests.stack import TestBroker
-from tests.topics import Topic, create_all, publish, record_of
+from tests.topics import Topic, publish, record_of
 
 SOON_S = 20.0
 STALE_AFTER_S = 2
 KEY = "a key of ours"
-
-
-@pytest.fixture(scope="module")
-def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestBroker]:
-    """A broker of this module's own: alerts follow whatever the topics hold."""
-    started = TestBroker(tmp_path_factory.mktemp("alerts-broker"))
-    started.start()
-    create_all(started.bootstrap_servers)
-    yield started
-    started.stop()
 
 
 @pytest.fixture
@@ -98,12 +88,12 @@ Starting = Callable[..., Alerts]
 
 
 @pytest.fixture
-def start(own_broker: TestBroker, hook: Receiver, tmp_path: Path) -> Iterator[Starting]:
+def start(module_broker: TestBroker, hook: Receiver, tmp_path: Path) -> Iterator[Starting]:
     """Starts alerts that post to `hook`; ended with the test, whatever becomes of it. None of them logs what it must not."""
     started: list[Alerts] = []
 
     def begin(client: str = "kafka-python") -> Alerts:
-        started.append(Alerts(own_broker, hook, tmp_path, client))
+        started.append(Alerts(module_broker, hook, tmp_path, client))
         return started[-1]
 
     yield begin
@@ -146,14 +136,14 @@ def letters(broker: TestBroker) -> list[dict[str, object]]:
         return topic.values()
 
 
-def test_a_signal_is_one_signed_post(own_broker: TestBroker, hook: Receiver, start: Starting) -> None:
+def test_a_signal_is_one_signed_post(module_broker: TestBroker, hook: Receiver, start: Starting) -> None:
     """However often it is written; old ones are not posted, and what is no signal is a dead letter."""
-    publish(own_broker.bootstrap_servers, [record(a_signal("BEFORE"))])
+    publish(module_broker.bootstrap_servers, [record(a_signal("BEFORE"))])
     alerts = start()
     one, last = a_signal("BTCUSDT"), a_signal("BTCUSDT", id="last")
     old = a_signal("BTCUSDT", id="old", close_time_ms=one.close_time_ms - 200_000)
     broken = Record(SIGNALS.name, b"BTCUSDT", b'{"id": 7}', one.close_time_ms)
-    publish(own_broker.bootstrap_servers, [record(one), record(one), record(old), broken, record(last)])
+    publish(module_broker.bootstrap_servers, [record(one), record(one), record(old), broken, record(last)])
     eventually(came(hook, key(last)), SOON_S, "the last signal is posted")
     assert [posted.key for posted in of_kind(hook, "signal")] == [key(one), key(last)]
     posted = of_kind(hook, "signal")[0]
@@ -161,22 +151,22 @@ def test_a_signal_is_one_signed_post(own_broker: TestBroker, hook: Receiver, sta
     assert posted.message["sent_ms"] >= one.close_time_ms
     assert posted.headers["X-Klinestream-Signature"] == "sha256=" + hmac.new(KEY.encode(), posted.body, hashlib.sha256).hexdigest()
     assert (alerts.metric("repeated_total"), alerts.metric("signals_too_old_total"), alerts.metric("unreadable_total")) == (1, 1, 1)
-    found = eventually(lambda: [one for one in letters(own_broker) if one["source"] == SIGNALS.name], SOON_S, "a dead letter")
+    found = eventually(lambda: [one for one in letters(module_broker) if one["source"] == SIGNALS.name], SOON_S, "a dead letter")
     assert [(one["reason"], base64.b64decode(str(one["raw"]))) for one in found] == [("id: expected text", b'{"id": 7}')]
     alerts.end()
 
 
-def test_what_is_refused_is_tried_again_and_then_a_dead_letter(own_broker: TestBroker, hook: Receiver, start: Starting) -> None:
+def test_what_is_refused_is_tried_again_and_then_a_dead_letter(module_broker: TestBroker, hook: Receiver, start: Starting) -> None:
     """With its reason and its place; what comes after it is posted all the same, and a restart does not try it again."""
     hook.answer = lambda posted: Reply(500 if "REFUSED" in posted.key else 200)
     alerts = start()
     refused, taken = a_signal("REFUSED"), a_signal("TAKEN")
-    publish(own_broker.bootstrap_servers, [record(refused)])
+    publish(module_broker.bootstrap_servers, [record(refused)])
     eventually(came(hook, key(refused)), SOON_S, "the first attempt")
-    publish(own_broker.bootstrap_servers, [record(taken)])
+    publish(module_broker.bootstrap_servers, [record(taken)])
     eventually(came(hook, key(taken)), SOON_S, "the signal after it is posted")
     assert [posted.key for posted in of_kind(hook, "signal")] == [key(refused)] * 2 + [key(taken)]
-    (letter,) = eventually(lambda: [one for one in letters(own_broker) if "webhook" in str(one["reason"])], SOON_S, "a dead letter")
+    (letter,) = eventually(lambda: [one for one in letters(module_broker) if "webhook" in str(one["reason"])], SOON_S, "a dead letter")
     assert letter["reason"] == "webhook: http://127.0.0.1: expected a status of 2xx, got 500, 2 attempt(s)"
     assert letter["source"] == SIGNALS.name
     assert orjson.loads(base64.b64decode(str(letter["raw"]))) == orjson.loads(encode_event(refused))
@@ -186,7 +176,7 @@ def test_what_is_refused_is_tried_again_and_then_a_dead_letter(own_broker: TestB
     assert hook.keys().count(key(refused)) == 2
 
 
-def test_a_gaps_states_come_once_each(own_broker: TestBroker, hook: Receiver, start: Starting) -> None:
+def test_a_gaps_states_come_once_each(module_broker: TestBroker, hook: Receiver, start: Starting) -> None:
     """In their order, whoever of two producers says them."""
     now_ms = int(time.time()) * SECOND_MS
     gap = gap_id("BTCUSDT", now_ms - 3000, now_ms)
@@ -196,7 +186,7 @@ def test_a_gaps_states_come_once_each(own_broker: TestBroker, hook: Receiver, st
         for producer in ("a", "b")
     ]
     alerts = start()
-    publish(own_broker.bootstrap_servers, map(record, told))
+    publish(module_broker.bootstrap_servers, map(record, told))
     eventually(came(hook, f"{gap}:repaired"), SOON_S, "the last state is posted")
     posted = of_kind(hook, "gap")
     assert [one.key for one in posted] == [f"{gap}:detected", f"{gap}:deferred", f"{gap}:repaired"]
@@ -216,31 +206,31 @@ def held(broker: TestBroker) -> int:
         return len(topic.read())
 
 
-def test_a_restart_goes_on_and_posts_nothing_twice(own_broker: TestBroker, hook: Receiver, start: Starting) -> None:
+def test_a_restart_goes_on_and_posts_nothing_twice(module_broker: TestBroker, hook: Receiver, start: Starting) -> None:
     """After a clean end and after kill -9: what came meanwhile is posted, what was posted is not, though it is written again."""
     first, second, third, fourth = (a_signal("BTCUSDT", id=f"restart:{number}") for number in range(4))
     alerts = start()
-    publish(own_broker.bootstrap_servers, [record(first)])
+    publish(module_broker.bootstrap_servers, [record(first)])
     eventually(came(hook, key(first)), SOON_S, "the first is posted")
     alerts.end()
-    publish(own_broker.bootstrap_servers, [record(second), record(first)])
+    publish(module_broker.bootstrap_servers, [record(second), record(first)])
     alerts = start()
     eventually(came(hook, key(second)), SOON_S, "the one that came meanwhile is posted")
-    publish(own_broker.bootstrap_servers, [record(third)])
+    publish(module_broker.bootstrap_servers, [record(third)])
     eventually(came(hook, key(third)), SOON_S, "the third is posted")
-    eventually(lambda: told_up_to(own_broker) == held(own_broker), SOON_S, "the position is told")
+    eventually(lambda: told_up_to(module_broker) == held(module_broker), SOON_S, "the position is told")
     alerts.kill()
     alerts = start()
-    publish(own_broker.bootstrap_servers, [record(third), record(fourth)])
+    publish(module_broker.bootstrap_servers, [record(third), record(fourth)])
     eventually(came(hook, key(fourth)), SOON_S, "the fourth is posted")
     assert [posted.key for posted in of_kind(hook, "signal")] == [key(one) for one in (first, second, third, fourth)]
     alerts.end()
 
 
-def test_data_that_grows_old_is_told_and_its_end_too(own_broker: TestBroker, hook: Receiver, start: Starting) -> None:
+def test_data_that_grows_old_is_told_and_its_end_too(module_broker: TestBroker, hook: Receiver, start: Starting) -> None:
     """Once each, though alerts are started again in between; both messages name the last kline before the silence."""
     alerts = start()
-    last_ms = feed(own_broker)
+    last_ms = feed(module_broker)
     stale, fresh = f"crypto_kline_data:{last_ms}:stale", f"crypto_kline_data:{last_ms}:fresh"
     eventually(came(hook, stale), SOON_S, "stale data is told")
     assert int(time.time() * SECOND_MS) - last_ms >= STALE_AFTER_S * SECOND_MS
@@ -248,7 +238,7 @@ def test_data_that_grows_old_is_told_and_its_end_too(own_broker: TestBroker, hoo
     alerts.end()
     # The other client library: both must let go of what they were assigned for one question.
     alerts = start("confluent-kafka")
-    eventually(lambda: feed(own_broker) and came(hook, fresh)(), SOON_S, "fresh data is told")
+    eventually(lambda: feed(module_broker) and came(hook, fresh)(), SOON_S, "fresh data is told")
     told = [one.message["event"] for one in of_kind(hook, "stale") if one.key in (stale, fresh)]
     assert [(one["state"], one["since"]) for one in told] == [("stale", last_ms), ("fresh", last_ms)]
     assert told[0]["newest"] == last_ms < told[1]["newest"]

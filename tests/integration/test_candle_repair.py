@@ -1,12 +1,10 @@
 """Corrected candles on a real broker: a record of the exchange leads to revised indicators and signals, once and while it follows."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import orjson
-import pytest
 
 from klinestream.market import candles
 from klinestream.market.candle_engine import CandleEngine, CandleSettings
@@ -26,7 +24,7 @@ from tests.candles import Identity, best, keep
 from tests.eventually import eventually
 from tests.integration.running_repair import Repair
 from tests.stack import TestBroker
-from tests.topics import Topic, create_all, publish
+from tests.topics import Topic, publish
 
 SOON_S = 20.0
 INTERVAL = "15m"
@@ -38,16 +36,6 @@ BEFORE = REACH.before_ms // LENGTH_MS
 COUNT = BEFORE + REACH.candles + 20
 CORRECTED = BEFORE + 10
 START_MS = (time.time_ns() // 1_000_000 // LENGTH_MS - COUNT - 2) * LENGTH_MS
-
-
-@pytest.fixture(scope="module")
-def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestBroker]:
-    """A broker of this module's own: repairs follow whatever the topics hold."""
-    started = TestBroker(tmp_path_factory.mktemp("candle-repair-broker"))
-    started.start()
-    create_all(started.bootstrap_servers)
-    yield started
-    started.stop()
 
 
 def row(place: int, jump: int = 0) -> list[object]:
@@ -153,18 +141,18 @@ def ids(records: list[Record]) -> set[str]:
     return {orjson.loads(each.value or b"")["id"] for each in records if each.topic == SIGNALS.name}
 
 
-def test_a_correction_revises_indicators_and_signals_once(own_broker: TestBroker, tmp_path: Path) -> None:
+def test_a_correction_revises_indicators_and_signals_once(module_broker: TestBroker, tmp_path: Path) -> None:
     """Values of a replay with its revision; a signal withdrawn and a new one; a dry run does nothing, a second one nothing new."""
     symbol, jump = "ONEUSDT", -60
     job = studied(symbol, series())
-    publish(own_broker.bootstrap_servers, [*built(symbol, series()), *job])
-    revision = said(own_broker, symbol, CORRECTED, HistoryReason.CORRECTION, jump)
-    results = Results(own_broker)
-    copied(own_broker, symbol, CORRECTED, revision, jump)
+    publish(module_broker.bootstrap_servers, [*built(symbol, series()), *job])
+    revision = said(module_broker, symbol, CORRECTED, HistoryReason.CORRECTION, jump)
+    results = Results(module_broker)
+    copied(module_broker, symbol, CORRECTED, revision, jump)
 
-    assert "1 candles corrected" in repair(own_broker, tmp_path).once("--dry-run")
+    assert "1 candles corrected" in repair(module_broker, tmp_path).once("--dry-run")
     assert results.count() == len(job)
-    assert "1 candles corrected" in repair(own_broker, tmp_path).once()
+    assert "1 candles corrected" in repair(module_broker, tmp_path).once()
     places = range(CORRECTED, CORRECTED + REACH.candles)
     assert results.revised(symbol) == right(symbol, series(jump), places, CORRECTED - BEFORE, revision)
     stands = {name for name, each in results.signals(symbol).items() if each["state"] == "fired"}
@@ -178,28 +166,28 @@ def test_a_correction_revises_indicators_and_signals_once(own_broker: TestBroker
 
     before = results.identities()
     signals = len(results.signals(symbol))
-    repair(own_broker, tmp_path).once("--symbol", symbol)
+    repair(module_broker, tmp_path).once("--symbol", symbol)
     assert results.identities() == before
     assert len(results.signals(symbol)) == signals
     results.close()
 
 
-def test_following_repairs_as_records_come_and_what_is_finished_stays_so(own_broker: TestBroker, tmp_path: Path) -> None:
+def test_following_repairs_as_records_come_and_what_is_finished_stays_so(module_broker: TestBroker, tmp_path: Path) -> None:
     """Up to a hole at first; when that is filled, the rest; after a restart nothing of it once more."""
     symbol, jump, hole = "FOLUSDT", -60, CORRECTED + 40
     whole, corrected = series(), series(jump)
     kept = np.arange(COUNT) != hole
     job = [*studied(symbol, whole[:, :hole]), *studied(symbol, whole[:, hole + 1 :])]
-    publish(own_broker.bootstrap_servers, [*built(symbol, whole[:, kept]), *job])
-    results = Results(own_broker)
-    following = repair(own_broker, tmp_path).follow()
+    publish(module_broker.bootstrap_servers, [*built(symbol, whole[:, kept]), *job])
+    results = Results(module_broker)
+    following = repair(module_broker, tmp_path).follow()
     try:
         eventually(following.is_well, SOON_S, "it follows")
-        revision = said(own_broker, symbol, CORRECTED, HistoryReason.CORRECTION, jump)
-        copied(own_broker, symbol, CORRECTED, revision, jump)
+        revision = said(module_broker, symbol, CORRECTED, HistoryReason.CORRECTION, jump)
+        copied(module_broker, symbol, CORRECTED, revision, jump)
         first = right(symbol, corrected, range(CORRECTED, hole), CORRECTED - BEFORE, revision)
         eventually(lambda: results.revised(symbol) == first, SOON_S, "values up to the hole")
-        copied(own_broker, symbol, hole, said(own_broker, symbol, hole, HistoryReason.GAP))
+        copied(module_broker, symbol, hole, said(module_broker, symbol, hole, HistoryReason.GAP))
         rest = right(symbol, corrected, range(CORRECTED, CORRECTED + REACH.candles), CORRECTED - BEFORE, revision)
         eventually(lambda: results.revised(symbol) == rest, SOON_S, "the rest")
         eventually(lambda: following.metric("candle_clusters_waiting") == 0, SOON_S, "all is finished")
@@ -209,10 +197,10 @@ def test_following_repairs_as_records_come_and_what_is_finished_stays_so(own_bro
     assert {each["state"] for each in results.signals(symbol).values()} == {"fired", "withdrawn"}
 
     records = results.count()
-    again = repair(own_broker, tmp_path).follow()
+    again = repair(module_broker, tmp_path).follow()
     try:
         eventually(again.is_well, SOON_S, "it follows")
-        copied(own_broker, "LSTUSDT", hole, said(own_broker, "LSTUSDT", hole, HistoryReason.GAP))
+        copied(module_broker, "LSTUSDT", hole, said(module_broker, "LSTUSDT", hole, HistoryReason.GAP))
         eventually(lambda: again.metric("candle_clusters_finished_total") == 1, SOON_S, "it looks at what is new")
     finally:
         assert again.end() == 0, (tmp_path / "repair.log").read_text()

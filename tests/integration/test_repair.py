@@ -17,22 +17,12 @@ from tests.eventually import eventually
 from tests.integration.running_repair import Following, Repair
 from tests.klines import kline
 from tests.stack import TestBroker
-from tests.topics import create_all, kafka, publish, record_of, windows_by_identity, windows_by_revision
+from tests.topics import kafka, publish, record_of, windows_by_identity, windows_by_revision
 
 SOON_S = 20.0
 WARM_UP_S = 153
 READY_S = 150
 NOW_S = int(time.time())
-
-
-@pytest.fixture(scope="module")
-def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestBroker]:
-    """A broker of this module's own: repairs follow whatever the topics hold."""
-    started = TestBroker(tmp_path_factory.mktemp("repair-broker"))
-    started.start()
-    create_all(started.bootstrap_servers)
-    yield started
-    started.stop()
 
 
 def series(symbol: str, seconds: range, price: int = 50) -> list[Kline]:
@@ -69,8 +59,8 @@ def late(broker: TestBroker, klines: list[Kline]) -> None:
 
 
 @pytest.fixture
-def following(own_broker: TestBroker, tmp_path: Path) -> Iterator[Following]:
-    started = Repair(own_broker, tmp_path).follow()
+def following(module_broker: TestBroker, tmp_path: Path) -> Iterator[Following]:
+    started = Repair(module_broker, tmp_path).follow()
     yield started
     assert started.end() == 0, (tmp_path / "repair.log").read_text()
 
@@ -108,26 +98,26 @@ def without_revision(values: dict[tuple[str, int], bytes]) -> dict[tuple[str, in
     return {identity: orjson.loads(value) | {"revision": 0} for identity, value in values.items()}
 
 
-def test_once_repairs_what_is_there_and_again_changes_nothing(own_broker: TestBroker, tmp_path: Path) -> None:
+def test_once_repairs_what_is_there_and_again_changes_nothing(module_broker: TestBroker, tmp_path: Path) -> None:
     """A filled hole and a correction: the windows of a replay, with a revision; a second run gives the same records."""
     whole = series("ONEUSDT", range(600))
-    feed(own_broker, whole[:300] + whole[305:])
-    late(own_broker, whole[300:305])
+    feed(module_broker, whole[:300] + whole[305:])
+    late(module_broker, whole[300:305])
     corrected = series("TWOUSDT", range(500))
     false = series("TWOUSDT", range(200, 201), price=70)
-    feed(own_broker, corrected[:200] + false + corrected[201:])
-    late(own_broker, [corrected[200]])
+    feed(module_broker, corrected[:200] + false + corrected[201:])
+    late(module_broker, [corrected[200]])
     open_ended = series("SIXUSDT", range(210))
-    feed(own_broker, open_ended[:200] + open_ended[202:])
-    late(own_broker, open_ended[200:202])
+    feed(module_broker, open_ended[:200] + open_ended[202:])
+    late(module_broker, open_ended[200:202])
     by_job = 2 * (595 + 500 + 208)
 
-    told = Repair(own_broker, tmp_path).once("--dry-run")
+    told = Repair(module_broker, tmp_path).once("--dry-run")
     assert "8 seconds repaired" in told
-    told = Repair(own_broker, tmp_path).once()
+    told = Repair(module_broker, tmp_path).once()
     assert "8 seconds repaired" in told
     assert "waits for the feed" in told
-    windows = Windows(own_broker)
+    windows = Windows(module_broker)
     one, two = right("ONEUSDT", whole, range(300, 305 + READY_S)), right("TWOUSDT", corrected, range(200, 200 + WARM_UP_S))
     six = right("SIXUSDT", open_ended, range(200, 210))
     eventually(lambda: len(windows.read()) == by_job + len(one) + len(two) + len(six), SOON_S, "what the dry run did not publish")
@@ -139,39 +129,39 @@ def test_once_repairs_what_is_there_and_again_changes_nothing(own_broker: TestBr
     assert revisions == [revisions[0] + step for step in (0, 1, 2, 3, 4, 4, 4, 4, 4, 4)]
 
     records, distinct = len(windows.records), windows_by_revision(windows.records)
-    Repair(own_broker, tmp_path).once("--symbol", "oneusdt", "--since", "2h")
+    Repair(module_broker, tmp_path).once("--symbol", "oneusdt", "--since", "2h")
     eventually(lambda: len(windows.read()) == records + len(one), SOON_S, "the same windows come again")
     assert windows_by_revision(windows.records) == distinct
-    assert "nothing to repair" in Repair(own_broker, tmp_path).once("--since", "10s")
+    assert "nothing to repair" in Repair(module_broker, tmp_path).once("--since", "10s")
     windows.close()
 
 
-def test_following_repairs_as_klines_come_and_survives_the_broker(own_broker: TestBroker, tmp_path: Path, following: Following) -> None:
+def test_following_repairs_as_klines_come_and_survives_the_broker(module_broker: TestBroker, tmp_path: Path, following: Following) -> None:
     """Windows are published as soon as their klines are there, through a restart of the broker; what is finished stays finished."""
     eventually(following.is_well, SOON_S, "it follows")
     whole = series("FOLUSDT", range(700))
-    feed(own_broker, whole[:300] + whole[303:350])
-    windows = Windows(own_broker)
-    late(own_broker, whole[300:303])
+    feed(module_broker, whole[:300] + whole[303:350])
+    windows = Windows(module_broker)
+    late(module_broker, whole[300:303])
     first = right("FOLUSDT", whole, range(300, 350))
     eventually(lambda: without_revision(windows.republished("FOLUSDT")) == first, SOON_S, "what the feed has come to is repaired")
 
-    feed(own_broker, whole[303:600])
-    own_broker.kill()
-    own_broker.start()
-    late(own_broker, whole[400:401])  # as the feed has it: changes nothing, but says that something came
-    told(own_broker, whole[400:401])
+    feed(module_broker, whole[303:600])
+    module_broker.kill()
+    module_broker.start()
+    late(module_broker, whole[400:401])  # as the feed has it: changes nothing, but says that something came
+    told(module_broker, whole[400:401])
     all_of_it = right("FOLUSDT", whole, range(300, 303 + READY_S))
     eventually(lambda: without_revision(windows.republished("FOLUSDT")) == all_of_it, SOON_S, "all is repaired")
     eventually(lambda: following.metric("clusters_finished_total") > 0, SOON_S, "it is told")
     assert following.end() == 0
 
     records = sum(record.key == b"FOLUSDT" for record in windows.read())
-    again = Repair(own_broker, tmp_path).follow()
+    again = Repair(module_broker, tmp_path).follow()
     try:
         other = series("LSTUSDT", range(400))
-        feed(own_broker, other[:100] + other[101:])
-        late(own_broker, other[100:101])
+        feed(module_broker, other[:100] + other[101:])
+        late(module_broker, other[100:101])
         last = right("LSTUSDT", other, range(100, 101 + READY_S), since=0)
         eventually(lambda: without_revision(windows.republished("LSTUSDT")) == last, SOON_S, "it goes on")
     finally:

@@ -22,7 +22,7 @@ from klinestream.runtime.kafka import Record, open_publisher
 from klinestream.runtime.sections import KafkaConfig
 from tests.serving import SLIDE_MS, ServerProcess, now_ms, window_at
 from tests.stack import TestBroker
-from tests.topics import Topic, create_all
+from tests.topics import Topic
 
 CLIENTS = 500
 WAIT_S = 60.0
@@ -189,27 +189,17 @@ def lacks(client: Client, published: dict[Series, set[Version]]) -> list[object]
     return faults
 
 
-@pytest.fixture(scope="module")
-def kill_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestBroker]:
-    """A broker of the module's own: the topics have fixed names, and a pattern would find the symbols of other tests."""
-    broker = TestBroker(tmp_path_factory.mktemp("kill-broker"))
-    broker.start()
-    create_all(broker.bootstrap_servers)
-    yield broker
-    broker.stop()
-
-
 @pytest.fixture
-def server(kill_broker: TestBroker, tmp_path: Path) -> Iterator[ServerProcess]:
-    started = ServerProcess(kill_broker.bootstrap_servers, tmp_path / "server.log", handshakes_per_s=10_000)
+def server(module_broker: TestBroker, tmp_path: Path) -> Iterator[ServerProcess]:
+    started = ServerProcess(module_broker.bootstrap_servers, tmp_path / "server.log", handshakes_per_s=10_000)
     started.start()
     yield started
     started.close()
 
 
 @pytest.fixture
-def flow(kill_broker: TestBroker) -> Iterator[Flow]:
-    flowing = Flow(kill_broker.bootstrap_servers)
+def flow(module_broker: TestBroker) -> Iterator[Flow]:
+    flowing = Flow(module_broker.bootstrap_servers)
     yield flowing
     flowing.stop()
 
@@ -224,7 +214,7 @@ async def until(condition: Callable[[], bool], what: str) -> None:
         raise AssertionError(f"expected within {WAIT_S} s: {what}") from None
 
 
-def test_a_killed_server_loses_and_repeats_nothing(kill_broker: TestBroker, server: ServerProcess, flow: Flow) -> None:
+def test_a_killed_server_loses_and_repeats_nothing(module_broker: TestBroker, server: ServerProcess, flow: Flow) -> None:
     """500 clients of both versions and encodings resume after a kill -9; in the end each holds every record that counts, once."""
     clients = [Client(number) for number in range(CLIENTS)]
 
@@ -236,7 +226,7 @@ def test_a_killed_server_loses_and_repeats_nothing(kill_broker: TestBroker, serv
             await asyncio.to_thread(server.start)
             await until(lambda: all(client.connections > 1 and client.answers for client in clients), "all have come back")
             await asyncio.to_thread(flow.stop)
-            published = await asyncio.to_thread(truth, kill_broker.bootstrap_servers)
+            published = await asyncio.to_thread(truth, module_broker.bootstrap_servers)
             with contextlib.suppress(AssertionError):  # then what is lacking is told
                 await until(lambda: not any(lacks(client, published) for client in clients), "all have everything")
             assert [fault for client in clients for fault in lacks(client, published)] == []

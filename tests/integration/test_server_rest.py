@@ -27,7 +27,7 @@ from tests.eventually import eventually
 from tests.integration.rest_server import SYMBOLS, Market, published
 from tests.serving import ServerProcess, Windows, ends_between, now_ms, window_at
 from tests.stack import TestBroker
-from tests.topics import create_all, publish
+from tests.topics import publish
 
 with warnings.catch_warnings():
     # It imports names that websockets has deprecated.
@@ -47,34 +47,28 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def rest_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestBroker]:
-    """A broker of the module's own: the topics of candles have fixed names."""
-    broker = TestBroker(tmp_path_factory.mktemp("rest-broker"))
-    broker.start()
-    create_all(broker.bootstrap_servers)
-    yield broker
-    broker.stop()
-
-
-@pytest.fixture(scope="module")
-def market(rest_broker: TestBroker) -> Market:
+def market(module_broker: TestBroker) -> Market:
     settings = configuration.Config(
         candles={"history": 20},  # type: ignore[arg-type]  # pydantic makes the section of it
         # A short RSI has converged within the hour.
         indicators={"rsi": (3, 14)},  # type: ignore[arg-type]
         signals={"rsi_period": 3, "rsi_low": 49.0, "rsi_high": 51.0, "hysteresis": 0.5},  # type: ignore[arg-type]
     )
-    return published(rest_broker.bootstrap_servers, settings)
+    return published(module_broker.bootstrap_servers, settings)
 
 
 @pytest.fixture(scope="module")
-def server(rest_broker: TestBroker, market: Market, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(module_broker: TestBroker, market: Market, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     assert market.records  # published before the server starts
-    windows = Windows(rest_broker.bootstrap_servers)
+    windows = Windows(module_broker.bootstrap_servers)
     windows.publish([window_at(SYMBOL, end, now_ms() - 60_000) for end in ends_between(now_ms() - 5000, now_ms())])
     windows.close()
     started = ServerProcess(
-        rest_broker.bootstrap_servers, tmp_path_factory.mktemp("rest") / "server.log", requests_per_s=500, history_candles=60, history_s=600
+        module_broker.bootstrap_servers,
+        tmp_path_factory.mktemp("rest") / "server.log",
+        requests_per_s=500,
+        history_candles=60,
+        history_s=600,
     )
     started.start()
     eventually(lambda: started.http.get("/api/v1/status").json()["candles"]["complete"], WAIT_S, "the candles are read")
@@ -245,7 +239,7 @@ def test_ccxt_reads_our_candles(server: ServerProcess, market: Market) -> None:
         exchange.fetch_ohlcv("NOTHING/USDT", "1m")
 
 
-def test_what_comes_later_joins_what_is_held(server: ServerProcess, market: Market, rest_broker: TestBroker) -> None:
+def test_what_comes_later_joins_what_is_held(server: ServerProcess, market: Market, module_broker: TestBroker) -> None:
     """A further candle is there soon, the exchange's own replaces a built one, and garbage among them is counted."""
     symbol = SYMBOLS[1]
     last = get(server, "/api/v1/candles", symbol=symbol, interval="1m", limit=1)["candles"][0]
@@ -253,7 +247,7 @@ def test_what_comes_later_joins_what_is_held(server: ServerProcess, market: Mark
     further = last | {"t": last["t"] + MINUTE_MS, "T": last["T"] + MINUTE_MS, "complete": False}
     garbage = [b"{", b"null", orjson.dumps(last | {"t": "1"}), orjson.dumps(last | {"t": last["t"] + 100 * 365 * 86_400_000})]
     values = [orjson.dumps(further), *garbage, orjson.dumps(replaced), orjson.dumps(last)]
-    publish(rest_broker.bootstrap_servers, [Record(CANDLES.name, symbol.encode(), value, last["T"]) for value in values])
+    publish(module_broker.bootstrap_servers, [Record(CANDLES.name, symbol.encode(), value, last["T"]) for value in values])
     eventually(
         lambda: get(server, "/api/v1/candles", symbol=symbol, interval="1m", limit=2)["candles"] == [replaced, further],
         WAIT_S,

@@ -24,7 +24,7 @@ from tests.eventually import eventually
 from tests.integration.rest_server import SYMBOLS, Market, published
 from tests.serving import ServerProcess, Windows, ends_between, now_ms, window_at
 from tests.stack import TestBroker
-from tests.topics import create_all, publish
+from tests.topics import publish
 
 WAIT_S = 20.0
 MINUTE_MS = 60_000
@@ -33,40 +33,30 @@ CLOSED = {"candles": CANDLES.name, "indicators": INDICATORS.name, "signals": SIG
 
 
 @pytest.fixture(scope="module")
-def stream_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestBroker]:
-    """A broker of the module's own: the topics of candles have fixed names."""
-    broker = TestBroker(tmp_path_factory.mktemp("stream-broker"))
-    broker.start()
-    create_all(broker.bootstrap_servers)
-    yield broker
-    broker.stop()
-
-
-@pytest.fixture(scope="module")
-def windows(stream_broker: TestBroker) -> Iterator[Windows]:
-    opened = Windows(stream_broker.bootstrap_servers)
+def windows(module_broker: TestBroker) -> Iterator[Windows]:
+    opened = Windows(module_broker.bootstrap_servers)
     yield opened
     opened.close()
 
 
 @pytest.fixture(scope="module")
-def market(stream_broker: TestBroker, windows: Windows) -> Market:
+def market(module_broker: TestBroker, windows: Windows) -> Market:
     windows.publish([window_at(SYMBOL, end, now_ms() - 60_000) for end in ends_between(now_ms() - 5000, now_ms())])
     settings = configuration.Config(
         candles={"history": 20},  # type: ignore[arg-type]  # pydantic makes the section of it
         indicators={"rsi": (3, 14)},  # type: ignore[arg-type]
         signals={"rsi_period": 3, "rsi_low": 49.0, "rsi_high": 51.0, "hysteresis": 0.5},  # type: ignore[arg-type]
     )
-    return published(stream_broker.bootstrap_servers, settings)
+    return published(module_broker.bootstrap_servers, settings)
 
 
 @pytest.fixture(scope="module")
-def servers(stream_broker: TestBroker, market: Market, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ServerProcess]]:
+def servers(module_broker: TestBroker, market: Market, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ServerProcess]]:
     """Two replicas that have read all there is; the second one compresses."""
     assert market.records  # published before the servers start
     folder = tmp_path_factory.mktemp("stream")
     started = [
-        ServerProcess(stream_broker.bootstrap_servers, folder / f"{n}.log", history_s=600, max_subscriptions=3, compress=bool(n))
+        ServerProcess(module_broker.bootstrap_servers, folder / f"{n}.log", history_s=600, max_subscriptions=3, compress=bool(n))
         for n in range(2)
     ]
     for server in started:
@@ -136,8 +126,8 @@ class Candles:
 
 
 @pytest.fixture(scope="module")
-def candles(stream_broker: TestBroker, market: Market) -> Candles:
-    return Candles(stream_broker.bootstrap_servers, market)
+def candles(module_broker: TestBroker, market: Market) -> Candles:
+    return Candles(module_broker.bootstrap_servers, market)
 
 
 @pytest.mark.parametrize("kind", CLOSED)

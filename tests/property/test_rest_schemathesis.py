@@ -16,7 +16,6 @@ from tests.eventually import eventually
 from tests.integration.rest_server import SYMBOLS, published
 from tests.serving import ServerProcess, Windows, ends_between, now_ms, window_at
 from tests.stack import TestBroker
-from tests.topics import create_all
 
 WAIT_S = 20.0
 EXAMPLES = 8
@@ -25,24 +24,20 @@ TWINS = ["/api/v1/indicators", "/api/v3/uiKlines"]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """One with windows, candles, indicators, signals and a gap; a broker of its own, since their topics have fixed names."""
-    broker = TestBroker(tmp_path_factory.mktemp("openapi-broker"))
-    broker.start()
-    create_all(broker.bootstrap_servers)
-    published(broker.bootstrap_servers, configuration.Config())
-    windows = Windows(broker.bootstrap_servers)
+def server(module_broker: TestBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One with windows, candles, indicators, signals and a gap."""
+    published(module_broker.bootstrap_servers, configuration.Config())
+    windows = Windows(module_broker.bootstrap_servers)
     windows.publish([window_at(symbol, end, now_ms() - 60_000) for end in ends_between(now_ms() - 5000, now_ms()) for symbol in SYMBOLS])
     windows.close()
     log = tmp_path_factory.mktemp("openapi") / "server.log"
-    started = ServerProcess(broker.bootstrap_servers, log, requests_per_s=100_000, history_s=600)
+    started = ServerProcess(module_broker.bootstrap_servers, log, requests_per_s=100_000, history_s=600)
     try:
         started.start()
         eventually(lambda: started.http.get("/api/v1/status").json()["candles"]["complete"], WAIT_S, "the candles are read")
         yield started
     finally:
         started.close()
-        broker.stop()
 
 
 def no_reader() -> Reader:

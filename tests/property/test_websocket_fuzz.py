@@ -8,6 +8,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from klinestream.market.kinds import RecordKind
 from klinestream.runtime.server_sections import ServerConfig
 from server.candles.rows import decode_candles
 from server.candles.store import CandleStore
@@ -18,18 +19,18 @@ from server.metrics import Metrics
 from server.rest.docs import CANDLE
 from server.stream.encoding import ENCODINGS, Encoding
 from server.stream.requests import LIMIT_MOST
-from server.stream.series import Item, Kind, Series
+from server.stream.series import Item, Series
 from server.stream.stream import Stream
 
 NOW_MS = 1_790_000_000_000
 SYMBOLS_MOST = 2
 WINDOWS = 6
-WINDOWS_TOPIC = Kind.WINDOWS.topic
+WINDOWS_TOPIC = RecordKind.WINDOWS.topic
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4))
 names = st.sampled_from(["BTCUSDT", "ETHUSDT", "*", "*USDT", "B?CUSDT", "[A-Z]*", "btc", ""])
-kinds = st.sampled_from([*Kind, "trades"])
+kinds = st.sampled_from([*RecordKind, "trades"])
 positions = st.dictionaries(st.sampled_from(["0", "1", "-1", "x"]), st.integers(-1, 5), max_size=2)
 messages = st.fixed_dictionaries(
     {"op": st.sampled_from(["subscribe", "subscribe", "unsubscribe", "ping"]) | values},
@@ -38,13 +39,13 @@ messages = st.fixed_dictionaries(
         "symbols": st.lists(names, max_size=3) | values,
         "symbol": names | values,
         "intervals": st.lists(st.sampled_from(["1m", "1d", "2m"]), max_size=2) | values,
-        "cursor": st.dictionaries(st.sampled_from([kind.topic for kind in Kind]), positions, max_size=3) | positions | values,
+        "cursor": st.dictionaries(st.sampled_from([kind.topic for kind in RecordKind]), positions, max_size=3) | positions | values,
         "limit": st.integers(-1, 1001) | values,
     },
 )
 odd_offsets = st.integers(-3, WINDOWS + 3) | st.integers() | st.none() | st.text(max_size=3) | st.booleans() | st.floats()
 odd_cursors = st.dictionaries(
-    st.sampled_from([*(kind.topic for kind in Kind), "crypto_other"]),
+    st.sampled_from([*(kind.topic for kind in RecordKind), "crypto_other"]),
     st.dictionaries(st.sampled_from(["0", "00", "1", "-1", "x", "", "9" * 10, "٣"]), odd_offsets, max_size=3) | values,
     max_size=3,
 )
@@ -52,7 +53,7 @@ odd_names = st.sampled_from(["BTCUSDT", "ETHUSDT", "BTC*", "*USDT", "???USDT", "
 subscriptions = st.fixed_dictionaries(
     {
         "op": st.sampled_from(["subscribe", "subscribe", "subscribe", "unsubscribe"]),
-        "kinds": st.lists(st.sampled_from(list(Kind)), min_size=1, max_size=6),
+        "kinds": st.lists(st.sampled_from(list(RecordKind)), min_size=1, max_size=6),
         "symbols": st.lists(odd_names, min_size=1, max_size=4),
         "intervals": st.lists(st.sampled_from(["1m", "5m", "1d"]), min_size=1, max_size=3),
     },
@@ -70,7 +71,7 @@ def hub() -> Hub:
     found = decode_candles([orjson.dumps(CANDLE)], NOW_MS)
     store.candles.put(found.series, found.rows)
     stream = Stream(config, history, store, lambda: NOW_MS)
-    stream.begin({kind.topic: {0: 0} for kind in Kind}, {})
+    stream.begin({kind.topic: {0: 0} for kind in RecordKind}, {})
     return Hub(config, history, stream, Metrics(), lambda: NOW_MS)
 
 
@@ -146,7 +147,7 @@ def talk(encoding: Encoding, sent: list[tuple[dict[str, Any], bool]]) -> list[di
         assert len(client.follower.symbols) <= SYMBOLS_MOST
         assert len(client.follower.patterns) <= SYMBOLS_MOST
         made.publish([window(symbol, 2 * number + place) for place, symbol in enumerate(("BTCUSDT", "ETHUSDT"))])
-        candle = Item(Series(Kind.CANDLES, "BTCUSDT", "1m"), NOW_MS + 60_000 * number, 0, 0, 0, number, b'{"n":%d}' % number)
+        candle = Item(Series(RecordKind.CANDLES, "BTCUSDT", "1m"), NOW_MS + 60_000 * number, 0, 0, 0, number, b'{"n":%d}' % number)
         made._stream.closed([candle], NOW_MS)
         got += taken(client) if reads else []
     got += taken(client)

@@ -14,17 +14,18 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from klinestream.market.kinds import RecordKind
 from server import protocol
 from server.protocol import MessageError
 from server.stream import answers, messages, requests, tail
 from server.stream.encoding import ENCODINGS, JSON, MESSAGE_PACK, Encoding
 from server.stream.messages import Cursor
 from server.stream.requests import Selection, Subscribe, Unsubscribe
-from server.stream.series import Item, Kind, Series
+from server.stream.series import Item, Series
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "websocket.md").read_text()
-CANDLES = Series(Kind.CANDLES, "BTCUSDT", "1m")
+CANDLES = Series(RecordKind.CANDLES, "BTCUSDT", "1m")
 BASE: dict[str, Any] = {"op": "subscribe", "kinds": ["windows", "candles"], "symbols": ["BTCUSDT"], "intervals": ["1m"]}
 
 
@@ -39,7 +40,7 @@ def unpacked(encoding: Encoding, message: bytes) -> Any:
 def test_a_subscription_is_read_as_it_was_meant() -> None:
     """Kinds, names, intervals, cursor and limit; what comes twice counts once."""
     message = BASE | {"symbols": ["BTCUSDT", "*BTC", "BTCUSDT"], "cursor": {"crypto_candles": {"0": 7}}, "limit": 5}
-    selection = Selection((Kind.WINDOWS, Kind.CANDLES), ("BTCUSDT", "*BTC"), ("1m",))
+    selection = Selection((RecordKind.WINDOWS, RecordKind.CANDLES), ("BTCUSDT", "*BTC"), ("1m",))
     assert requests.read(message) == Subscribe(selection, {"crypto_candles": {0: 7}}, 5)
     assert selection.symbols == ("BTCUSDT",)
     assert selection.patterns == ("*BTC",)
@@ -50,9 +51,9 @@ def test_unsubscribing_without_intervals_means_all_of_them() -> None:
     request = requests.read({"op": "unsubscribe", "kinds": ["candles"], "symbols": ["*USDT"]})
     assert isinstance(request, Unsubscribe)
     meant, other_kind, other_symbol = (
-        Series(Kind.CANDLES, "BTCUSDT", "4h"),
-        Series(Kind.SIGNALS, "BTCUSDT", "4h"),
-        Series(Kind.CANDLES, "ETHBTC", "4h"),
+        Series(RecordKind.CANDLES, "BTCUSDT", "4h"),
+        Series(RecordKind.SIGNALS, "BTCUSDT", "4h"),
+        Series(RecordKind.CANDLES, "ETHBTC", "4h"),
     )
     assert request.selection.among([meant, other_kind, other_symbol]) == [meant]
 
@@ -179,8 +180,8 @@ class TestAsyncApi:
     def test_its_kinds_intervals_and_topics_are_those_of_the_code(self) -> None:
         """The lists of values."""
         schemas = self.document["components"]["schemas"]
-        assert schemas["kind"]["enum"] == [kind.value for kind in Kind]
-        assert schemas["cursor"]["propertyNames"]["enum"] == [kind.topic for kind in Kind]
+        assert schemas["kind"]["enum"] == [kind.value for kind in RecordKind]
+        assert schemas["cursor"]["propertyNames"]["enum"] == [kind.topic for kind in RecordKind]
         assert schemas["interval"]["enum"] == list(requests.INTERVALS)
         assert schemas["symbol"]["maxLength"] == protocol.SYMBOL_MOST_CHARS
         limit = schemas["subscribe"]["properties"]["limit"]
@@ -200,7 +201,7 @@ def made(example: dict[str, Any]) -> bytes:
     cursor = Cursor(example["cursor"]) if "cursor" in example else None
     match example["type"]:
         case "subscribed":
-            selection = Selection(tuple(map(Kind, example["kinds"])), (), tuple(example["intervals"]))
+            selection = Selection(tuple(map(RecordKind, example["kinds"])), (), tuple(example["intervals"]))
             times = {"now_ms": example["server_time"], "stale_after_ms": example["stale_after_ms"]}
             return messages.subscribed(JSON, selection, example["symbols"], **times)
         case "snapshot":
@@ -210,14 +211,14 @@ def made(example: dict[str, Any]) -> bytes:
             return messages.update(JSON, parts, cursor)
         case "heartbeat":
             now_ms = example["server_time"]
-            newest = {Kind(kind): None if age is None else now_ms - age for kind, age in example["age_ms"].items()}
+            newest = {RecordKind(kind): None if age is None else now_ms - age for kind, age in example["age_ms"].items()}
             return messages.heartbeat(JSON, now_ms, newest)
         case _:
             return messages.error(JSON, MessageError(example["expected"], example["came"], example["do"]))
 
 
 def series_of(example: dict[str, Any]) -> Series:
-    return Series(Kind(example["kind"]), example["symbol"], example.get("interval", ""))
+    return Series(RecordKind(example["kind"]), example["symbol"], example.get("interval", ""))
 
 
 def encoded(example: dict[str, Any]) -> list[bytes]:

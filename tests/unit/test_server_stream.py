@@ -6,6 +6,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from klinestream.market.kinds import RecordKind
 from klinestream.runtime.server_sections import ServerConfig
 from server.candles.store import CandleStore
 from server.client import Client, Closed
@@ -14,14 +15,14 @@ from server.history import Entry, History
 from server.metrics import Metrics
 from server.outbox import REPLIES_MOST
 from server.stream.encoding import MESSAGE_PACK
-from server.stream.series import Item, Kind, Series
+from server.stream.series import Item, Series
 from server.stream.stream import Stream
 from server.stream.tail import TOPICS, Tail
 
 NOW_MS = 1_790_000_000_000
 MINUTE_MS = 60_000
-WINDOWS = Kind.WINDOWS.topic
-CANDLES = Kind.CANDLES.topic
+WINDOWS = RecordKind.WINDOWS.topic
+CANDLES = RecordKind.CANDLES.topic
 
 
 class Made:
@@ -45,7 +46,7 @@ class Made:
     def candle(self, offset: int, symbol: str = "BTCUSDT", revision: int = 0, minute: int | None = None) -> None:
         time_ms = MINUTE_MS * (offset if minute is None else minute)
         value = json.dumps({"n": offset}).encode()
-        self.stream.closed([Item(Series(Kind.CANDLES, symbol, "1m"), time_ms, revision, 0, 0, offset, value)], NOW_MS)
+        self.stream.closed([Item(Series(RecordKind.CANDLES, symbol, "1m"), time_ms, revision, 0, 0, offset, value)], NOW_MS)
 
     def client(self, *names: str, kinds: tuple[str, ...] = ("windows", "candles"), **further: Any) -> Client:
         client = self.hub.join()
@@ -277,7 +278,7 @@ def test_the_tail_is_bounded_and_its_floor_rises() -> None:
     """What has left it can't be gone on from; what is in it can, at its very first record too."""
     tail = Tail(bytes_most=5000)
     tail.begin({CANDLES: {0: 0}})
-    series = Series(Kind.CANDLES, "BTCUSDT", "1m")
+    series = Series(RecordKind.CANDLES, "BTCUSDT", "1m")
     for offset in range(100):
         assert tail.add(Item(series, offset, 0, 0, 0, offset, b"x" * 100))
     held = next(offset for offset in range(100) if tail.since(CANDLES, {0: offset}) is not None)

@@ -7,13 +7,14 @@ from typing import Any
 
 import orjson
 
+from klinestream.market.kinds import RecordKind
 from klinestream.market.topics import CANDLES, SIGNALS
 from klinestream.runtime.kafka import Record
 from server.candles.rows import decode_candles, decode_signals
 from server.hand_over import CALLS_WAITING_MOST, HandOver
 from server.rest.docs import CANDLE, SIGNAL
 from server.stream.items import items_of
-from server.stream.series import Item, Kind, Series
+from server.stream.series import Item, Series
 
 NOW_MS = 1_790_000_100_000
 
@@ -26,8 +27,8 @@ def test_of_a_batch_with_faults_the_good_ones_are_items() -> None:
     """Each with its own place and bytes; what can't be decoded is left out."""
     decode = partial(decode_candles, now_ms=NOW_MS)
     records = [record(CANDLES.name, n, value) for n, value in enumerate((CANDLE, {"s": "BTCUSDT"}, CANDLE | {"revision": 5}))]
-    items = items_of(Kind.CANDLES, records, decode([each.value for each in records]), decode)
-    series = Series(Kind.CANDLES, CANDLE["s"], CANDLE["i"])
+    items = items_of(RecordKind.CANDLES, records, decode([each.value for each in records]), decode)
+    series = Series(RecordKind.CANDLES, CANDLE["s"], CANDLE["i"])
     assert items == [Item(series, CANDLE["t"], n, 0, 3, at, records[at].value or b"") for n, at in ((CANDLE["revision"], 0), (5, 2))]
 
 
@@ -35,7 +36,7 @@ def test_a_signal_is_known_by_its_rule_and_side() -> None:
     """Two rules may speak of one candle."""
     decode = partial(decode_signals, now_ms=NOW_MS)
     records = [record(SIGNALS.name, 0, SIGNAL)]
-    [item] = items_of(Kind.SIGNALS, records, decode([each.value for each in records]), decode)
+    [item] = items_of(RecordKind.SIGNALS, records, decode([each.value for each in records]), decode)
     assert (item.detail, item.since_ms) == (f"{SIGNAL['rule']}:{SIGNAL['side']}", SIGNAL["since"])
 
 

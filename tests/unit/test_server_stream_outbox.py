@@ -6,13 +6,14 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from klinestream.market.kinds import RecordKind
 from server.outbox import REPLIES_MOST, Moment
 from server.stream.encoding import JSON
 from server.stream.messages import Cursor, Part
 from server.stream.outbox import StreamOutbox, Tick
-from server.stream.series import Item, Kind, Series
+from server.stream.series import Item, Series
 
-SERIES = (Series(Kind.WINDOWS, "BTCUSDT"), Series(Kind.CANDLES, "BTCUSDT", "1m"))
+SERIES = (Series(RecordKind.WINDOWS, "BTCUSDT"), Series(RecordKind.CANDLES, "BTCUSDT", "1m"))
 
 
 def tick(*numbers: int, series: Series = SERIES[0]) -> Tick:
