@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import orjson
 from fastapi import FastAPI, Response, WebSocket
@@ -66,6 +66,30 @@ def create_app(
     sources = Sources(hub, feed, store, candle_feed, Gaps(read_gaps), now_ms, Encodings())
     pipeline = Pipeline(config, sources)
 
+    # Without pages of documentation: they load scripts from elsewhere.
+    app = FastAPI(
+        title="klinestream",
+        lifespan=_lifespan(hub, feed, candle_feed, pipeline, writer),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+    )
+    guard(app, config, metrics)
+    add_handlers(app)
+    add_pages(app)
+    _add_status(app, config, hub, feed, now_ms)
+    app.include_router(rest.routes(sources))
+    app.include_router(pipeline_rest.routes(pipeline))
+    app.include_router(rest_market.routes(sources, config.stale_after_s))
+    app.include_router(exchange_rest.routes(sources, config.requests_per_s))
+    complete(app)
+    _add_websocket(app, config, hub)
+    return app
+
+
+def _lifespan(
+    hub: Hub, feed: Feed, candle_feed: CandleFeed, pipeline: Pipeline, writer: WatchedWriter | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         feed.start(asyncio.get_running_loop())
@@ -80,29 +104,19 @@ def create_app(
         stops = [feed.stop, candle_feed.stop] if writer is None else [feed.stop, candle_feed.stop, writer.stop]
         await asyncio.gather(pipeline.close(), *(asyncio.to_thread(stop, FEED_STOP_S) for stop in stops))
 
-    # Without pages of documentation: they load scripts from elsewhere.
-    app = FastAPI(title="klinestream", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
-    guard(app, config, metrics)
-    add_handlers(app)
-    add_pages(app)
-    _add_status(app, config, hub, feed, now_ms)
-    app.include_router(rest.routes(sources))
-    app.include_router(pipeline_rest.routes(pipeline))
-    app.include_router(rest_market.routes(sources, config.stale_after_s))
-    app.include_router(exchange_rest.routes(sources, config.requests_per_s))
-    complete(app)
+    return lifespan
 
+
+def _add_websocket(app: FastAPI, config: ServerConfig, hub: Hub) -> None:
     @app.websocket("/ws")
     async def stream(websocket: WebSocket) -> None:
         await websocket.accept()
         encoding = websocket.query_params.get("encoding")
         if encoding is not None and encoding not in ENCODINGS:
-            metrics.refused.labels("encoding").inc()
+            hub.metrics.refused.labels("encoding").inc()
             await websocket.close(POLICY_VIOLATION, f"encoding: expected {' or '.join(ENCODINGS)}, got {ascii(encoding)[:40]}")
             return
         await serve(websocket, hub, config, None if encoding is None else ENCODINGS[encoding])
-
-    return app
 
 
 def _add_status(app: FastAPI, config: ServerConfig, hub: Hub, feed: Feed, now_ms: Callable[[], int]) -> None:

@@ -101,15 +101,13 @@ class Stream:
 
     def windows(self, news: Mapping[str, Sequence[history.Entry]], moment: Moment) -> None:
         """Queue windows, by symbol, that the history holds already."""
-        self._meet(news.keys())
-        if not self._clients:
-            return
         parts = []
         for symbol, entries in news.items():
             series = Series(RecordKind.WINDOWS, symbol)
             if series in self._audiences:
                 parts.append(Part(series, [_item(series, entry) for entry in entries]))
         self._put(parts, Cursor({RecordKind.WINDOWS.topic: self._windows.positions}), moment)
+        self._meet(news.keys())
 
     def begin(self, positions: Positions, newest_ms: Mapping[str, int]) -> None:
         """All that was there of candles, indicators and signals is in the store; what is new comes from these offsets on.
@@ -118,18 +116,12 @@ class Stream:
         """
         self._tail.begin(positions)
         self._newest_ms = {kind: newest_ms[kind.topic] for kind in RecordKind if kind.topic in newest_ms}
-        self._meet(self._store.candles.symbols())
         for client, follower in self._each():
             series = [each for each in follower.series if each.kind.has_intervals]
             if not series:
                 continue
-            follower.outbox.forget(set(series))
-            answer = self._archivist.answer(series, {}, max(follower.series[each] for each in series))
-            try:
-                self._reply(client, follower, self._messages(follower, answer))
-            except Closed as closed:
-                client.ended = closed
-                client.rouse()
+            self._show(client, follower, series)
+        self._meet(self._store.candles.symbols())
 
     def void(self) -> None:
         """A topic of candles, indicators or signals is another one now: nobody can go on until the next `begin`."""
@@ -143,10 +135,10 @@ class Stream:
                 news.setdefault(item.series, []).append(item)
         for kind in {item.series.kind for item in items}:
             self._newest_ms[kind] = max(newest_ms, self._newest_ms.get(kind, 0))
-        self._meet({series.symbol for series in news})
         parts = [Part(series, found) for series, found in news.items() if series in self._audiences]
         topics = {part.series.kind.topic for part in parts}
         self._put(parts, Cursor({topic: self._tail.positions(topic) for topic in topics}), Moment())
+        self._meet({series.symbol for series in news})
 
     def in_progress(self, values: Mapping[str, tuple[int, bytes]]) -> None:
         """Queue the newest candles in progress, symbol → time and record; one that can't be read is left out."""
@@ -216,7 +208,10 @@ class Stream:
         return sorted(found)
 
     def _meet(self, symbols: Iterable[str]) -> None:
-        """Symbols that have data: whoever follows a pattern that means a new one follows it too."""
+        """Symbols whose data is held: whoever follows a pattern that means a new one gets its snapshots, and follows it from now on.
+
+        Snapshots, since one who comes back to a server that has just started may hold records of the symbol already.
+        """
         new = [symbol for symbol in symbols if symbol not in self._met]
         if not new:
             return
@@ -225,14 +220,27 @@ class Stream:
         self._met.update(new)
         meant: dict[str, list[str]] = {}
         for client, follower in self._each():
+            followed = set(follower.series)
             for pattern, wanted in follower.patterns.items():
                 if pattern not in meant:
                     rules = rules_of([pattern])
                     meant[pattern] = [symbol for symbol in new if rules.wanted(symbol)]
                 for symbol in meant[pattern]:
                     self._follow_met(client, follower, symbol, wanted)
-            if follower.patterns:
+            met = [each for each in follower.series if each not in followed]
+            if met:
                 self._audiences.place(client, follower)
+                self._show(client, follower, met)
+
+    def _show(self, client: Client, follower: Follower, series: Sequence[Series]) -> None:
+        """Queue snapshots that the client has not asked for."""
+        follower.outbox.forget(set(series))
+        answer = self._archivist.answer(series, {}, max(follower.series[each] for each in series))
+        try:
+            self._reply(client, follower, self._messages(follower, answer))
+        except Closed as closed:
+            client.ended = closed
+            client.rouse()
 
     def _follow_met(self, client: Client, follower: Follower, symbol: str, wanted: Mapping[tuple[RecordKind, str], int]) -> None:
         most = self._config.max_subscriptions

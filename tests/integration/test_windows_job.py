@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -92,58 +94,95 @@ def garbage(good: Kline) -> list[tuple[bytes | None, str]]:
     ]
 
 
+@dataclass(frozen=True)
+class Mixed:
+    """A feed of good klines among all that must not count."""
+
+    held: list[Kline]
+    found_later: list[Kline]
+    """Klines of a hole among those held."""
+    conflicting: list[Kline]
+    stale: list[Kline]
+    bad: list[tuple[bytes | None, str]]
+    """Lines, and how the reason for each begins."""
+
+    @classmethod
+    def since(cls, start: int) -> "Mixed":
+        """A minute of it."""
+        feed = series(SYMBOLS, range(60), start)
+        hole = {(SYMBOLS[3], start + second * SECOND_MS) for second in range(20, 24)}
+        return cls(
+            held=[k for k in feed if (k.symbol, k.open_time_ms) not in hole],
+            found_later=[k for k in feed if (k.symbol, k.open_time_ms) in hole],
+            conflicting=[
+                kline(k.symbol, price=k.close + 1, open_time_ms=k.open_time_ms, close_time_ms=k.close_time_ms)
+                for k in series(SYMBOLS[:2], range(59, 60), start)
+            ],
+            stale=series(SYMBOLS[5:6], range(3, 4), start),
+            bad=garbage(feed[0]),
+        )
+
+    def records(self) -> list[Record]:
+        """As they stand in the topic; the last one stands in a partition that isn't its key's."""
+        first, partitions = self.held[0], KLINES.partitions
+        records = [record_of(k) for k in self.held]
+        for place, (line, _) in enumerate(self.bad):
+            records.insert(50 * place, Record(KLINES.name, first.symbol.encode(), line, first.close_time_ms))
+        repeats = self.held[-24:]
+        records += [record_of(k) for k in (*repeats, *self.conflicting, *self.stale, *self.found_later)]
+        stray_key = next(str(n) for n in range(100) if partition_of(str(n), partitions) != partition_of(first.symbol, partitions))
+        return [*records, Record(KLINES.name, stray_key.encode(), encode_kline(first), first.close_time_ms)]
+
+    def check_windows(self, windows: Topic) -> None:
+        """Each window is right, comes once, and says when it was published."""
+        right = expected(self.held)
+        counts(windows, len(right), "windows")
+        assert windows_by_identity(windows.read()) == right
+        assert len(windows.records) == len(right)
+        for record in windows.records[:50]:
+            value = orjson.loads(record.value or b"")
+            assert record.timestamp_ms == value["window_end"] - 1
+            assert (record.key or b"").decode() == value["symbol"]
+            headers = dict(record.headers)
+            assert headers["schema"] == b"1"
+            assert abs(int(headers["published_ms"]) - time.time() * 1000) < 120_000
+
+    def check_dead_letters(self, dead: Topic) -> None:
+        """Each bad line, and the one that stands in the wrong partition, with the reason and where it was."""
+        counts(dead, len(self.bad) + 1, "dead letters")
+        reasons = sorted(letter["reason"] for letter in dead.values())
+        for wanted in sorted([reason for _, reason in self.bad] + ["s: "]):
+            assert any(reason.startswith(wanted) for reason in reasons), (wanted, reasons)
+        assert len(reasons) == len(self.bad) + 1
+        assert all(letter["source"] == KLINES.name and letter["offset"] >= 0 for letter in dead.values())
+
+    def check_late(self, late: Topic) -> None:
+        """What contradicts a held kline, and what is older than all that is remembered."""
+        counts(late, len(self.conflicting) + len(self.stale), "late klines")
+        assert sorted((entry["reason"], entry["kline"]["s"], entry["kline"]["t"]) for entry in late.values()) == sorted(
+            [("conflict", k.symbol, k.open_time_ms) for k in self.conflicting] + [("stale", k.symbol, k.open_time_ms) for k in self.stale]
+        )
+
+    def check_repairs(self, repairs: Topic) -> None:
+        """What falls into the hole, as it came."""
+        counts(repairs, len(self.found_later), "repairs")
+        assert {record.value for record in repairs.read()} == {encode_kline(k) for k in self.found_later}
+
+
 def test_every_line_is_accounted_for(job_broker: TestBroker, submit: Callable[..., str]) -> None:
     """Among garbage, repeats, conflicts, stale and late klines each window is right, and each other line has its place."""
-    start = recent_ms(80)
-    feed = series(SYMBOLS, range(60), start)
-    hole = {(SYMBOLS[3], second) for second in range(20, 24)}
-    held = [k for k in feed if (k.symbol, (k.open_time_ms - start) // SECOND_MS) not in hole]
-    found_later = [k for k in feed if (k.symbol, (k.open_time_ms - start) // SECOND_MS) in hole]
-    conflict = series(SYMBOLS[:2], range(59, 60), start)
-    conflicting = [kline(k.symbol, price=k.close + 1, open_time_ms=k.open_time_ms, close_time_ms=k.close_time_ms) for k in conflict]
-    stale = series(SYMBOLS[5:6], range(3, 4), start)
-    bad = garbage(feed[0])
-    spoilt = [Record(KLINES.name, feed[0].symbol.encode(), line, feed[0].close_time_ms) for line, _ in bad]
-    partitions = KLINES.partitions
-    stray_key = next(str(n) for n in range(100) if partition_of(str(n), partitions) != partition_of(feed[0].symbol, partitions))
-    stray = Record(KLINES.name, stray_key.encode(), encode_kline(feed[0]), feed[0].close_time_ms)
-
-    records = [record_of(k) for k in held]
-    for place, line in enumerate(spoilt):
-        records.insert(50 * place, line)
-    records += [record_of(k) for k in held[-24:]]  # repeats
-    records += [record_of(k) for k in (*conflicting, *stale, *found_later)] + [stray]
-    publish(job_broker.bootstrap_servers, records)
+    mixed = Mixed.since(recent_ms(80))
+    publish(job_broker.bootstrap_servers, mixed.records())
     submit(remembered_s=30)
-
-    windows, dead = Topic(job_broker.bootstrap_servers, WINDOWS.name), Topic(job_broker.bootstrap_servers, DEAD_LETTERS.name)
-    late, repairs = Topic(job_broker.bootstrap_servers, LATE_DATA.name), Topic(job_broker.bootstrap_servers, KLINE_REPAIRS.name)
-    right = expected(held)
-    counts(windows, len(right), "windows")
-    counts(dead, len(bad) + 1, "dead letters")
-    counts(late, len(conflicting) + len(stale), "late klines")
-    counts(repairs, len(found_later), "repairs")
-
-    assert windows_by_identity(windows.read()) == right
-    assert len(windows.records) == len(right)
-    reasons = sorted(letter["reason"] for letter in dead.values())
-    for wanted in sorted([reason for _, reason in bad] + ["s: "]):
-        assert any(reason.startswith(wanted) for reason in reasons), (wanted, reasons)
-    assert len(reasons) == len(bad) + 1
-    assert all(letter["source"] == KLINES.name and letter["offset"] >= 0 for letter in dead.values())
-    assert sorted((entry["reason"], entry["kline"]["s"], entry["kline"]["t"]) for entry in late.values()) == sorted(
-        [("conflict", k.symbol, k.open_time_ms) for k in conflicting] + [("stale", k.symbol, k.open_time_ms) for k in stale]
-    )
-    assert {record.value for record in repairs.read()} == {encode_kline(k) for k in found_later}
-    for record in windows.records[:50]:
-        value = orjson.loads(record.value or b"")
-        assert record.timestamp_ms == value["window_end"] - 1
-        assert (record.key or b"").decode() == value["symbol"]
-        headers = dict(record.headers)
-        assert headers["schema"] == b"1"
-        assert abs(int(headers["published_ms"]) - time.time() * 1000) < 120_000
-    for topic in (windows, dead, late, repairs):
-        topic.close()
+    checks = {
+        WINDOWS: mixed.check_windows,
+        DEAD_LETTERS: mixed.check_dead_letters,
+        LATE_DATA: mixed.check_late,
+        KLINE_REPAIRS: mixed.check_repairs,
+    }
+    for topic, check in checks.items():
+        with closing(Topic(job_broker.bootstrap_servers, topic.name)) as read:
+            check(read)
 
 
 @pytest.mark.parametrize("delivery", ["at-least-once", pytest.param("exactly-once", marks=pytest.mark.soak)])

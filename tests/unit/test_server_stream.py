@@ -8,12 +8,14 @@ import pytest
 
 from klinestream.market.kinds import RecordKind
 from klinestream.runtime.server_sections import ServerConfig
+from server.candles.rows import decode_candles
 from server.candles.store import CandleStore
 from server.client import Client, Closed
 from server.clients import Hub
 from server.history import Entry, History
 from server.metrics import Metrics
 from server.outbox import REPLIES_MOST
+from server.rest.docs import CANDLE
 from server.stream.encoding import MESSAGE_PACK
 from server.stream.series import Item, Series
 from server.stream.stream import Stream
@@ -45,7 +47,11 @@ class Made:
 
     def candle(self, offset: int, symbol: str = "BTCUSDT", revision: int = 0, minute: int | None = None) -> None:
         time_ms = MINUTE_MS * (offset if minute is None else minute)
-        value = json.dumps({"n": offset}).encode()
+        value = json.dumps(
+            CANDLE | {"s": symbol, "i": "1m", "t": time_ms, "T": time_ms + MINUTE_MS - 1, "n": offset, "revision": revision}
+        ).encode()
+        found = decode_candles([value], NOW_MS)
+        self.store.candles.put(found.series, found.rows)
         self.stream.closed([Item(Series(RecordKind.CANDLES, symbol, "1m"), time_ms, revision, 0, 0, offset, value)], NOW_MS)
 
     def client(self, *names: str, kinds: tuple[str, ...] = ("windows", "candles"), **further: Any) -> Client:
@@ -113,7 +119,7 @@ def test_a_cursor_that_can_not_be_continued_gets_snapshots(cursor: dict[str, int
     made = Made()
     made.begin(5)
     made.candle(5)
-    assert told(taken(made.client(kinds=("candles",), cursor={CANDLES: cursor}))) == [("snapshot", "candles", "BTCUSDT", [])]
+    assert told(taken(made.client(kinds=("candles",), cursor={CANDLES: cursor}))) == [("snapshot", "candles", "BTCUSDT", [5])]
 
 
 def test_candles_that_are_still_read_come_when_they_are_there() -> None:
@@ -125,14 +131,14 @@ def test_candles_that_are_still_read_come_when_they_are_there() -> None:
     client = made.client("*")
     assert told(taken(client)) == []
     made.windows(0)
-    assert told(taken(client)) == [("update", "windows", "BTCUSDT", [0])]
+    assert told(taken(client)) == [("snapshot", "windows", "BTCUSDT", [0])]
     made.begin(7)
     [snapshot] = taken(client)
     assert (snapshot["type"], snapshot["kind"], snapshot["cursor"]) == ("snapshot", "candles", {CANDLES: {"0": 7, "1": 7}})
 
 
 def test_a_pattern_means_symbols_that_appear_later_too() -> None:
-    """A new symbol's first record comes to all who follow a pattern that means it; other symbols don't."""
+    """A new symbol's snapshots come to all who follow a pattern that means it, then what is new; other symbols' don't."""
     made = Made()
     made.begin()
     client = made.client("*USDT")
@@ -140,11 +146,27 @@ def test_a_pattern_means_symbols_that_appear_later_too() -> None:
     made.windows(0)
     made.windows(1, symbol="ETHBTC")
     made.candle(0, "PEPEUSDT")
-    assert told(taken(client)) == [("update", "windows", "BTCUSDT", [0]), ("update", "candles", "PEPEUSDT", [0])]
+    made.windows(2, 3)
+    assert told(taken(client)) == [
+        ("snapshot", "windows", "BTCUSDT", [0]),
+        ("snapshot", "candles", "BTCUSDT", []),
+        ("snapshot", "windows", "PEPEUSDT", []),
+        ("snapshot", "candles", "PEPEUSDT", [0]),
+        ("update", "windows", "BTCUSDT", [2, 3]),
+    ]
     made.hub.handle(client, '{"op":"unsubscribe","kinds":["windows","candles"],"symbols":["*USDT"]}')
-    made.windows(2)
-    made.windows(3, symbol="NEWUSDT")
+    made.windows(4)
+    made.windows(5, symbol="NEWUSDT")
     assert taken(client) == []
+
+
+def test_a_pattern_goes_on_at_a_server_that_still_reads() -> None:
+    """Whoever comes back with a cursor before the server knows the symbols gets them anew, and nothing that it holds twice."""
+    made = Made()
+    client = made.client("*", kinds=("windows",), cursor={WINDOWS: {"0": 2, "1": 0}})
+    made.windows(0, 1, 2)
+    made.windows(3)
+    assert told(taken(client)) == [("snapshot", "windows", "BTCUSDT", [0, 1, 2]), ("update", "windows", "BTCUSDT", [3])]
 
 
 def test_more_symbols_than_a_client_may_follow_are_an_error() -> None:
@@ -159,7 +181,7 @@ def test_more_symbols_than_a_client_may_follow_are_an_error() -> None:
     for offset, symbol in enumerate("ABCD", 1):
         made.windows(offset, symbol=symbol)
     messages = taken(client)
-    assert [message["type"] for message in messages] == ["error", "update", "update"]
+    assert [message["type"] for message in messages] == ["snapshot", "error", "update"]
     assert {symbol for _, _, symbol, _ in told(messages)} == {"A", "B"}
 
 
