@@ -48,6 +48,8 @@ SERIES_AT_ONCE = 64
 TURNS_APART_MS = 1000
 LAGGING_MS = range(2000, 300_000)
 PASSED_OVER_MOST = 5
+# Flink may restore a job without a timer that was set when its checkpoint was taken: then klines wake what waits.
+TURN_LATE_MS = 10_000
 _LIVE_SHARE = 2
 LINES_MOST = 2000  # of a block
 
@@ -145,13 +147,14 @@ class Candles(KeyedCoProcessFunction):  # type: ignore[misc]  # PyFlink ships no
         self.engines: dict[int, CandleEngine] = {}
         self.lines: dict[int, HistoryLine] = {}
         self.newest_ms: dict[int, int] = {}
+        self.due_ms: dict[int, int] = {}  # of the timer that counts; none after a start
         self.passed_over: Counter[int] = Counter()
         self.check = OffsetsCheck("jobs/candles")
         group = runtime_context.get_metrics_group().add_group("klinestream")
         counted = ("klines", "repeats", "candles", "history", "studied", "joined", "signals", "dead_letters")
         self.counters = {name: group.counter(name) for name in counted}
 
-    def process_element1(self, value: tuple[int, Parsed], _context: KeyedCoProcessFunction.Context) -> Iterator[Row]:
+    def process_element1(self, value: tuple[int, Parsed], context: KeyedCoProcessFunction.Context) -> Iterator[Row]:
         """Step the engine over one batch of klines of one shard."""
         shard, parsed = value
         now_ms = time.time_ns() // 1_000_000
@@ -162,6 +165,8 @@ class Candles(KeyedCoProcessFunction):  # type: ignore[misc]  # PyFlink ships no
             self.newest_ms[shard] = int(parsed.batch.open_times[-1]) + SECOND_MS
         self.minutes.update(engine.builder.minutes)
         yield from self._results(engine, step, now_ms)
+        if self.lines[shard] and context.timer_service().current_processing_time() > self.due_ms.get(shard, 0) + TURN_LATE_MS:
+            self._wake(shard, context, TURNS_APART_MS)
 
     def process_element2(self, value: tuple[int, ParsedHistory], context: KeyedCoProcessFunction.Context) -> Iterator[Row]:
         """Put one batch of history of one shard in line."""
@@ -174,19 +179,21 @@ class Candles(KeyedCoProcessFunction):  # type: ignore[misc]  # PyFlink ships no
             yield Row(DEAD_LETTERS.name, str(now_ms), "\n".join(dead_letter_lines(CANDLE_HISTORY, shard, parsed.rejected, now_ms)))
         self._engine(shard)
         if parsed.tables and not self.lines[shard]:  # else a timer is set
-            _wake(context, TURNS_APART_MS)
+            self._wake(shard, context, TURNS_APART_MS)
         for table in parsed.tables:
             for number, part in enumerate(slices(table)):
                 self.backlog.put(f"{table.revision:020d}:{number:04d}", part)
                 self.lines[shard].add(f"{table.revision:020d}:{number:04d}", part)
 
-    def on_timer(self, _timestamp: int, context: KeyedCoProcessFunction.OnTimerContext) -> Iterator[Row]:
+    def on_timer(self, timestamp: int, context: KeyedCoProcessFunction.OnTimerContext) -> Iterator[Row]:
         """Take a turn of the history that is in line, and set a timer for the next one."""
         shard, now_ms, began_s = context.get_current_key(), time.time_ns() // 1_000_000, time.monotonic()
         engine, line = self._engine(shard), self.lines[shard]
+        if self.due_ms.get(shard, timestamp) != timestamp:
+            return
         if now_ms - self.newest_ms.get(shard, now_ms) in LAGGING_MS and self.passed_over[shard] < PASSED_OVER_MOST:
             self.passed_over[shard] += 1
-            _wake(context, TURNS_APART_MS)
+            self._wake(shard, context, TURNS_APART_MS)
             return
         self.passed_over[shard] = 0
         turn = line.turn()
@@ -194,7 +201,7 @@ class Candles(KeyedCoProcessFunction):  # type: ignore[misc]  # PyFlink ships no
             self.backlog.remove(key)
         yield from self._results(engine, engine.take(turn.values()), now_ms)
         if line:
-            _wake(context, max(TURNS_APART_MS, int(_LIVE_SHARE * 1000 * (time.monotonic() - began_s))))
+            self._wake(shard, context, max(TURNS_APART_MS, int(_LIVE_SHARE * 1000 * (time.monotonic() - began_s))))
 
     def _checked(self, topic: Topic, shard: int, first: int, last: int, now_ms: int) -> Iterator[Row]:
         """Check that a batch continues its partition, and remember where it ends."""
@@ -212,6 +219,12 @@ class Candles(KeyedCoProcessFunction):  # type: ignore[misc]  # PyFlink ships no
         for name, block in lines.items():
             for begin in range(0, len(block), LINES_MOST):
                 yield Row(name, str(now_ms), "\n".join(block[begin : begin + LINES_MOST]))
+
+    def _wake(self, shard: int, context: KeyedCoProcessFunction.Context, after_ms: int) -> None:
+        """Set the timer for the next turn; one that was set before counts no more."""
+        timers = context.timer_service()
+        self.due_ms[shard] = timers.current_processing_time() + after_ms
+        timers.register_processing_time_timer(self.due_ms[shard])
 
     def _engine(self, shard: int) -> CandleEngine:
         return self.engines.get(shard) or self._restored(shard)
@@ -247,11 +260,6 @@ class Candles(KeyedCoProcessFunction):  # type: ignore[misc]  # PyFlink ships no
         counts["studied"] = sum(len(rows) for rows in step.studies)
         for name, count in counts.items():
             self.counters[name].inc(count)
-
-
-def _wake(context: KeyedCoProcessFunction.Context, after_ms: int) -> None:
-    timers = context.timer_service()
-    timers.register_processing_time_timer(timers.current_processing_time() + after_ms)
 
 
 def outputs(engine: CandleEngine, step: CandleStep) -> dict[str, list[str]]:
