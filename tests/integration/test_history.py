@@ -359,7 +359,7 @@ def test_a_producer_fetches_candles_and_a_second_one_none_again(
     def warm(*symbols: str) -> None:
         # A candle that closes while the test looks needs a moment, and is the feed's own afterwards.
         began_ms = wall_ms()
-        eventually(lambda: missing(broker, list(symbols), began_ms, FEW) == {}, START_S, f"the candles of {symbols}")
+        eventually(lambda: missing(broker, list(symbols), began_ms, FEW) == {}, WARM_S, f"the candles of {symbols}")
 
     producer = start()
     try:

@@ -212,6 +212,7 @@ def test_a_killed_task_manager_changes_no_value(
     windows.close()
 
 
+@pytest.mark.soak
 def test_a_savepoint_carries_the_job_over_a_change(
     job_broker: TestBroker, flink: TestFlink, submit: Callable[..., str], tmp_path: Path
 ) -> None:
