@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from klinestream.runtime.config import Config
 from tests.eventually import eventually
@@ -33,6 +33,10 @@ _NOTE_VIOLATIONS = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) => violations.push(`${event.violatedDirective} ${event.blockedURI}`));
 """
+
+
+# No test asserts a speed: what is looked for comes when a busy machine gets to it.
+expect.set_options(timeout=20_000)
 
 
 # Not for the whole session: while Playwright is open an event loop runs in this thread, and no other test could run one.

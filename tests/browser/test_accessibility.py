@@ -13,7 +13,6 @@ from tests.serving import ServerProcess
 
 OpenPage = Callable[..., Watched]
 WAIT_S = 20.0
-WAIT_MS = WAIT_S * 1000
 NARROW: dict[str, Any] = {"viewport": {"width": 390, "height": 780}, "has_touch": True, "is_mobile": True}
 _FOCUSED = """() => {
     const focused = document.activeElement;
@@ -26,7 +25,7 @@ def chart(server: ServerProcess, open_page: OpenPage, **context: Any) -> Page:
     """Candles with all that can be drawn."""
     link = f"{server.url}/chart?symbol={CANDLE_SYMBOLS[0]}&interval=1m&show=sma,ema,bollinger,vwap&panes=volume,rsi,macd"
     page = open_page(link, **context).page
-    expect(page.locator("#notice")).to_be_hidden(timeout=WAIT_MS)
+    expect(page.locator("#notice")).to_be_hidden()
     eventually(lambda: page.evaluate("document.getElementById('plot').data?.length > 0"), WAIT_S, "candles are drawn")
     return page
 
@@ -53,7 +52,7 @@ def test_the_chart_is_accessible(server: ServerProcess, open_page: OpenPage, con
 def test_without_data_the_page_is_accessible_too(server: ServerProcess, open_page: OpenPage) -> None:
     """The notice that stands where the chart would be."""
     page = open_page(f"{server.url}/chart?symbol=NOTHINGUSDT").page
-    expect(page.locator("#notice")).to_contain_text("NOTHINGUSDT", timeout=WAIT_MS)
+    expect(page.locator("#notice")).to_contain_text("NOTHINGUSDT")
     assert_accessible(page)
 
 

@@ -23,7 +23,6 @@ from tests.topics import publish
 
 OpenPage = Callable[..., Watched]
 WAIT_S = 20.0
-WAIT_MS = WAIT_S * 1000
 MINUTE_MS = 60_000
 SYMBOL = CANDLE_SYMBOLS[0]
 POINTS = 15  # of a candle in its outline: the third is the body's lower end, the fifth its upper one, the seventh the high
@@ -33,7 +32,7 @@ UNIT = 10**8
 def opened(server: ServerProcess, open_page: OpenPage, query: str, **context: Any) -> Page:
     """The page, when it has drawn candles."""
     page = open_page(f"{server.url}/chart?{query}", **context).page
-    expect(page.locator("#notice")).to_be_hidden(timeout=WAIT_MS)
+    expect(page.locator("#notice")).to_be_hidden()
     eventually(lambda: traces(page, "whole"), WAIT_S, "candles are drawn")
     return page
 
@@ -196,7 +195,7 @@ def test_gaps_are_shaded_and_named(server: ServerProcess, broker: TestBroker, op
     )
     page = opened(server, open_page, f"symbol={symbol}&interval=1m&panes=none")
     for text in states.values():
-        expect(page.locator("#bands")).to_contain_text(text, timeout=WAIT_MS)
+        expect(page.locator("#bands")).to_contain_text(text)
     filled = page.evaluate(
         """document.getElementById("plot").layout.shapes.filter(({ xref, x1 }) => xref === "x" && x1 < Date.now())
                    .map((shape) => shape.fillcolor)"""
@@ -214,7 +213,7 @@ def test_holes_and_incomplete_candles_are_marked(server: ServerProcess, broker: 
     page = opened(server, open_page, f"symbol={symbol}&interval=1m&span={60 * MINUTE_MS}")
     assert list(candles_drawn(page, "incomplete up")) == [broken.open_time_ms]
     expect(page.locator("#plot").get_by_text("no data for 7 min")).to_have_count(1)
-    expect(page.locator("#connection")).to_have_attribute("data-state", "stale", timeout=WAIT_MS)
+    expect(page.locator("#connection")).to_have_attribute("data-state", "stale")
     expect(page.locator("#bands")).to_contain_text("stale")
     whole = replace(broken, complete=True, close=102 * UNIT, klines=0, origin=CandleOrigin.HISTORY, revision=7)
     send(broker, [whole, broken])

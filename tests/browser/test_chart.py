@@ -17,7 +17,6 @@ from tests.serving import ServerProcess, Windows, ends_between, now_ms, window_a
 
 OpenPage = Callable[..., Watched]
 WAIT_S = 20.0
-WAIT_MS = WAIT_S * 1000
 PRICES = {"BTCUSDT": 61_234.12, "ETHUSDT": 2612.4, "PEPEUSDT": 0.00001234, "BIGIDR": 1.5e9}
 
 
@@ -30,7 +29,7 @@ def market(windows: Windows, server: ServerProcess) -> Iterator[None]:
 
 
 def live(page: Page) -> None:
-    expect(page.locator("#connection")).to_have_attribute("data-state", "live", timeout=WAIT_MS)
+    expect(page.locator("#connection")).to_have_attribute("data-state", "live")
 
 
 def drawn(page: Page) -> list[int]:
@@ -137,10 +136,10 @@ def test_another_symbol_is_chosen_by_keyboard(server: ServerProcess, open_page: 
     expect(page.get_by_role("option")).to_have_count(1)
     page.keyboard.press("Enter")
     expect(page).to_have_url(f"{server.url}/chart?symbol=ETHUSDT")
-    expect(page.locator("#price")).to_have_text(re.compile(r"2,\d{3}\.\d\d"), timeout=WAIT_MS)
+    expect(page.locator("#price")).to_have_text(re.compile(r"2,\d{3}\.\d\d"))
     assert len(drawn(page)) >= 115
     page.go_back()
-    expect(page.locator("#price")).to_have_text(re.compile(r"6\d,\d{3}\.\d\d"), timeout=WAIT_MS)
+    expect(page.locator("#price")).to_have_text(re.compile(r"6\d,\d{3}\.\d\d"))
 
 
 @pytest.mark.usefixtures("market")
@@ -158,7 +157,7 @@ def test_the_chart_survives_a_server_restart(server: ServerProcess, open_page: O
     live(page)
     before = drawn(page)
     server.kill()
-    expect(page.locator("#connection")).to_have_attribute("data-state", "reconnecting", timeout=WAIT_MS)
+    expect(page.locator("#connection")).to_have_attribute("data-state", "reconnecting")
     expect(page.locator("#notice")).to_be_hidden()
     assert len(drawn(page)) >= 115
     server.start()
@@ -189,7 +188,7 @@ def test_a_break_is_a_gap(server: ServerProcess, windows: Windows, open_page: Op
     new = [window_at(symbol, end, now - 40_000) for end in ends_between(now - 39_500, now)]
     windows.publish([*old, *new])
     page = open_page(f"{server.url}/chart?symbol={symbol}").page
-    expect(page.get_by_text("no data for 21 s")).to_have_count(1, timeout=WAIT_MS)
+    expect(page.get_by_text("no data for 21 s")).to_have_count(1)
     nulls = page.evaluate(
         "document.getElementById('plot').data.find((trace) => trace.line?.width === 2).y.filter((y) => y === null).length"
     )
@@ -203,7 +202,7 @@ def test_data_that_stops_becomes_stale_and_says_so(server: ServerProcess, window
         page = open_page(f"{server.url}/chart?symbol={symbol}").page
         live(page)
         shapes = page.evaluate("document.getElementById('plot').layout.shapes.length")
-    expect(page.locator("#connection")).to_have_attribute("data-state", "stale", timeout=WAIT_MS)
+    expect(page.locator("#connection")).to_have_attribute("data-state", "stale")
     expect(page.locator("#age")).to_have_attribute("data-state", "stale")
     eventually(lambda: page.evaluate("document.getElementById('plot').layout.shapes.length") == shapes + 1, WAIT_S, "a shade")
     with windows.running({symbol: 3.0}):
@@ -214,16 +213,16 @@ def test_a_symbol_without_data_explains_itself_and_starts_by_itself(server: Serv
     """The empty state says what is awaited; the first window replaces it."""
     symbol = "EMPTYUSDT"
     page = open_page(f"{server.url}/chart?symbol={symbol}").page
-    expect(page.locator("#notice")).to_contain_text(f"Waiting for the first window of {symbol}", timeout=WAIT_MS)
+    expect(page.locator("#notice")).to_contain_text(f"Waiting for the first window of {symbol}")
     expect(page.locator("#connection")).to_have_attribute("data-state", "waiting")
     windows.publish([window_at(symbol, now_ms() // 500 * 500, now_ms() - 1000)])
-    expect(page.locator("#notice")).to_be_hidden(timeout=WAIT_MS)
+    expect(page.locator("#notice")).to_be_hidden()
 
 
 def test_a_symbol_that_cannot_be_is_refused_in_words(server: ServerProcess, open_page: OpenPage) -> None:
     """What the server answers to nonsense is shown, as text."""
     page = open_page(f"{server.url}/chart?symbol=%3Cimg%20src%3Dx%3E{'A' * 50}").page
-    expect(page.locator("#notice")).to_contain_text("expected symbols", timeout=WAIT_MS)
+    expect(page.locator("#notice")).to_contain_text("expected symbols")
     assert page.locator("img").count() == 0
 
 

@@ -19,7 +19,6 @@ from tests.serving import ServerProcess, Windows
 
 OpenPage = Callable[..., Watched]
 WAIT_S = 20.0
-WAIT_MS = WAIT_S * 1000
 MINUTE_MS = 60_000
 SYMBOL = CANDLE_SYMBOLS[0]
 PHONE: dict[str, Any] = {"viewport": ViewportSize(width=390, height=780), "has_touch": True, "is_mobile": True}
@@ -50,7 +49,7 @@ def module(page: Page, name: str, expression: str) -> Any:
 def choose_candles(server: ServerProcess, open_page: OpenPage, more: str = "", **context: Any) -> Page:
     """The chart of 1m candles, drawn."""
     page = open_page(f"{server.url}/chart?symbol={SYMBOL}&interval=1m{more}", **context).page
-    expect(page.locator("#notice")).to_be_hidden(timeout=WAIT_MS)
+    expect(page.locator("#notice")).to_be_hidden()
     eventually(lambda: page.evaluate("document.getElementById('plot').data?.length > 0"), WAIT_S, "candles are drawn")
     return page
 

@@ -23,7 +23,7 @@ COUNT_DRAWS = "() => { const { react } = Plotly; window.draws = 0; Plotly.react 
 def opened(server: ServerProcess, open_page: OpenPage, query: str) -> Page:
     """The page, drawn, its drawings counted from now on."""
     page = open_page(f"{server.url}/chart?{query}", **MOVING).page
-    expect(page.locator("#notice")).to_be_hidden(timeout=WAIT_S * 1000)
+    expect(page.locator("#notice")).to_be_hidden()
     eventually(lambda: page.evaluate("document.getElementById('plot').data?.length > 0"), WAIT_S, "the chart is drawn")
     page.evaluate(COUNT_DRAWS)
     return page
@@ -75,7 +75,7 @@ def test_few_elements_draw_many_candles(server: ServerProcess, candles: Market, 
     few = page.evaluate(paths)
     page.mouse.move(600, 400)
     page.mouse.wheel(0, 2000)
-    expect(page).not_to_have_url(re.compile("span=900000"), timeout=WAIT_S * 1000)
+    expect(page).not_to_have_url(re.compile("span=900000"))
     eventually(lambda: page.evaluate("draws") > 1, WAIT_S, "more candles are drawn")
     # Each kind of mark is an element or two of its own, each candle is none.
     assert page.evaluate(paths) <= few + 10 < len(candles.klines[CANDLE_SYMBOLS[0]]) / 60

@@ -14,7 +14,6 @@ from tests.observed import WINDOWS, Answers, Parts, answering, flink_answers, jo
 from tests.serving import ServerProcess, Windows
 from tests.stack import TestBroker
 
-WAIT_MS = 20_000
 CARDS = {
     "exchange": "Exchange",
     "producer": "Producer",
@@ -30,14 +29,6 @@ CARDS = {
     "alerts": "Alerts",
 }
 SIZES = {"wide": (1280, 900), "phone": (390, 844)}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def patience() -> Iterator[None]:
-    """A look takes its time while the machine is busy, and comes every two seconds."""
-    expect.set_options(timeout=WAIT_MS)
-    yield
-    expect.set_options(timeout=None)
 
 
 @pytest.fixture(scope="module")
