@@ -305,7 +305,15 @@ def test_stale_symbols_are_marked(page: Page, market: Live, wide_server: ServerP
     page.goto(f"{wide_server.url}/market?sort=age")
     filled(page)
     lost = market.lost.symbol
-    eventually(lambda: symbols(page)[0] == lost, WAIT_S, "the oldest comes first")
+
+    def oldest_first() -> bool:
+        shown = symbols(page)
+        answer = asked(wide_server)
+        times = dict(zip(answer["symbol"], answer["time"], strict=True))
+        assert shown[0] == lost, (times[lost], [(each, times.get(each)) for each in shown[:5]], page.locator("#connection").inner_text())
+        return True
+
+    eventually(oldest_first, WAIT_S, "the oldest comes first")
     expect(row(page, lost)).to_have_attribute("data-stale", "true")
     expect(row(page, lost).locator(".age-cell")).to_have_text(re.compile(r"^1\d min$"))
     expect(page.locator("#stale-count")).to_have_text(re.compile(r"^\d+ stale$"))
