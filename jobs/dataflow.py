@@ -58,14 +58,15 @@ class Dataflow:
     def __init__(self, config: Config, settings: WindowsConfig | CandlesConfig, name: str, group: str) -> None:
         """`name` is what the job calls itself, `group` what Kafka knows it by."""
         self._settings = settings
-        self._group = group
+        self._group = config.kafka.topic_prefix + group
+        self._prefix = config.kafka.topic_prefix
         self._connection = connector_options(config.kafka)
         environment = StreamExecutionEnvironment.get_execution_environment()
         environment.set_parallelism(settings.parallelism)
         environment.enable_checkpointing(settings.checkpoint_interval_ms, CheckpointingMode.EXACTLY_ONCE)
         self._tables: Any = StreamTableEnvironment.create(environment)
         self._options = options = self._tables.get_config()
-        options.set("pipeline.name", name)
+        options.set("pipeline.name", self._prefix + name)
         options.set("table.local-time-zone", "UTC")
         # A bundle holds a batch back until it is full or this old; the default of 1000 ms would be a second of latency.
         options.set("python.fn-execution.bundle.time", "1")
@@ -84,15 +85,20 @@ class Dataflow:
     def batches(self, topic: Topic, batch_ms: int, start: str) -> Any:
         """A stream of (partition, lines, offsets, times): what a partition brought within some milliseconds."""
         table = f"lines_of_{topic.name}"
-        source = {"topic": topic.name, "startup_mode": STARTUP_MODES[start], "group": self._group, "connection": self._connection}
+        source = {
+            "topic": self._prefix + topic.name,
+            "startup_mode": STARTUP_MODES[start],
+            "group": self._group,
+            "connection": self._connection,
+        }
         self._tables.execute_sql(sql("lines", table=table, **source))
         return self._tables.to_data_stream(self._tables.sql_query(sql("batches", table=table, batch_s=f"{batch_ms / 1000:.3f}")))
 
     def publish(self, blocks: Any, topics: Sequence[Topic]) -> None:
         """Write a stream of blocks to the topics that they name, and submit the job."""
         self._tables.create_temporary_view("blocks", self._tables.from_data_stream(blocks))
-        names = ";".join(topic.name for topic in topics)
+        names = ";".join(self._prefix + topic.name for topic in topics)
         delivery = {"delivery": self._settings.delivery, "transactions": self._group, "connection": self._connection}
         self._tables.execute_sql(sql("records", topics=names, **delivery))
         headers = {"schema_header": SCHEMA_HEADER, "schema_version": SCHEMA_VERSION, "published_header": PUBLISHED_HEADER}
-        self._tables.execute_sql(sql("publish", **headers))
+        self._tables.execute_sql(sql("publish", prefix=self._prefix, **headers))

@@ -7,7 +7,24 @@ from typing import Annotated
 import typer
 
 from klinestream import __version__
-from klinestream.cli import alerts, doctor, gaps, history, job, producer, repair, server, standin, symbols, topics, up, verify, watch
+from klinestream.cli import (
+    alerts,
+    archive,
+    doctor,
+    gaps,
+    history,
+    job,
+    producer,
+    repair,
+    replay,
+    server,
+    standin,
+    symbols,
+    topics,
+    up,
+    verify,
+    watch,
+)
 from klinestream.market.errors import KlinestreamError
 from klinestream.runtime import config
 
@@ -26,6 +43,8 @@ app.command()(gaps.gaps)
 app.command()(history.history)
 app.command()(repair.repair)
 app.command()(alerts.alerts)
+app.add_typer(archive.app, name="archive")
+app.add_typer(replay.app, name="replay")
 app.add_typer(standin.app, name="standin")
 app.add_typer(topics.app, name="topics")
 app.add_typer(symbols.app, name="symbols")

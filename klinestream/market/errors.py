@@ -8,6 +8,7 @@ KlinestreamError
 ├── ExchangeError          the exchange answered with an error, or not at all
 ├── BrokerError            Kafka refused or lost something
 │   └── DeliveryError      a record wasn't acknowledged
+├── ArchiveError           a file of the archive can't be written, read, or isn't what it should be
 └── StackError             a part of the local stack can't start or go on
 """
 
@@ -42,6 +43,10 @@ class BrokerError(KlinestreamError):
 
 class DeliveryError(BrokerError):
     """A record was not acknowledged by the broker."""
+
+
+class ArchiveError(KlinestreamError):
+    """A file of the archive can't be written or read, or isn't what it should be."""
 
 
 class StackError(KlinestreamError):

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from klinestream.market.errors import ConfigError
 from klinestream.runtime.sections import (
+    ArchiveConfig,
     CandlesConfig,
     ExchangeConfig,
     IndicatorsConfig,
@@ -45,6 +46,7 @@ class Config(BaseSettings):
     indicators: IndicatorsConfig = IndicatorsConfig()
     signals: SignalsConfig = SignalsConfig()
     repair: RepairConfig = RepairConfig()
+    archive: ArchiveConfig = ArchiveConfig()
     server: ServerConfig = ServerConfig()
     client: ClientConfig = ClientConfig()
     stack: StackConfig = StackConfig()

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from klinestream.market.events import SECOND_MS
+from klinestream.market.topics import BY_NAME
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -42,6 +43,8 @@ class KafkaConfig(Section):
     """Our own certificate (PEM file), where the broker asks for one."""
     ssl_keyfile: str = ""
     """The key of our own certificate (PEM file)."""
+    topic_prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._\-]{0,50}$")] = ""
+    """Put before the name of each topic: to run over a replay, beside what is live."""
     linger_ms: Annotated[int, Field(ge=0, le=1000)] = 2
     """How long a producer waits to fill a batch."""
     queue_records: Annotated[int, Field(ge=1000)] = 100_000
@@ -259,6 +262,38 @@ class RepairConfig(Section):
     """Prometheus metrics on this port of `metrics_host`; 0 for none."""
     metrics_host: str = "127.0.0.1"
     """Address the metrics listen on."""
+
+
+class ArchiveConfig(Section):
+    """Topics as Parquet files."""
+
+    url: str = ".klinestream/archive"
+    """Folder of the files, or another address that fsspec knows, such as `s3://bucket/folder` (with its package installed)."""
+    topics: tuple[str, ...] = ()
+    """Topics to archive; none means all."""
+    file_s: Annotated[float, Field(ge=1, le=3600)] = 60.0
+    """A record stands in a file after this long at most."""
+    file_mib: Annotated[int, Field(ge=1, le=1024)] = 64
+    """A file is written once this much of a partition waits, as it stands in the topic."""
+    waiting_mib: Annotated[int, Field(ge=16, le=16_384)] = 128
+    """As much of all partitions together waits at most."""
+    small_files: Annotated[int, Field(ge=2, le=10_000)] = 32
+    """As many small files of a partition and day stay side by side before they become one; of a day that is over, none."""
+    compacted_mib: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Small files become one up to this size."""
+    metrics_host: str = "127.0.0.1"
+    """Address of the metrics."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9111
+    """Prometheus metrics on this port of `metrics_host`; 0 for none."""
+
+    @model_validator(mode="after")
+    def _known(self) -> "ArchiveConfig":
+        unknown = sorted(set(self.topics) - set(BY_NAME))
+        if unknown:
+            raise ValueError(
+                f"topics: expected names such as crypto_kline_data (`klinestream topics list` shows them), got {', '.join(unknown)}"
+            )
+        return self
 
 
 class StackConfig(Section):

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from klinestream.runtime.sections import Port, Seconds, Section, is_web_address
 
-OBSERVED_NAME = re.compile(r"(producer|repair|alerts)(-[a-z0-9]{1,20})?")
+OBSERVED_NAME = re.compile(r"(producer|repair|alerts|archive)(-[a-z0-9]{1,20})?")
 OBSERVED_MOST = 20
 TOKEN = re.compile(r"[!-+\--~]{16,256}")
 """Visible ASCII without commas: it has to fit into a header."""
@@ -55,8 +55,13 @@ class ServerConfig(Section):
     """Closed candles held of each symbol and interval for REST, with their indicators; some 300 bytes each."""
     requests_per_s: Annotated[float, Field(gt=0, le=100_000)] = 50.0
     """REST requests that one address may make a second, with bursts of twice as many."""
-    observe: tuple[str, ...] = ("producer=http://127.0.0.1:9108", "repair=http://127.0.0.1:9109", "alerts=http://127.0.0.1:9110")
-    """Parts that `/status` asks for their metrics, `name=address`: producer, repair, alerts; further ones with a suffix (`producer-b`)."""
+    observe: tuple[str, ...] = (
+        "producer=http://127.0.0.1:9108",
+        "repair=http://127.0.0.1:9109",
+        "alerts=http://127.0.0.1:9110",
+        "archive=http://127.0.0.1:9111",
+    )
+    """Whom `/status` asks for metrics, `name=address`: producer, repair, alerts, archive; further ones with a suffix (`producer-b`)."""
     flink_url: str = "http://127.0.0.1:8081"
     """Flink's REST interface, which `/status` asks for the jobs; empty for none."""
 

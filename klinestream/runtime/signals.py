@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -33,6 +34,19 @@ def ended_by_signals() -> Iterator[None]:
         yield
     except _Ended:
         log.info("stopped")
+    finally:
+        for one, handler in previous.items():
+            signal.signal(one, handler)
+
+
+@contextmanager
+def told_to_end() -> Iterator[threading.Event]:
+    """An event that is set by the first SIGTERM or SIGINT: for work that may not be broken off anywhere."""
+    signals = (signal.SIGTERM, signal.SIGINT)
+    ending = threading.Event()
+    previous = {one: signal.signal(one, lambda *_: ending.set()) for one in signals}
+    try:
+        yield ending
     finally:
         for one, handler in previous.items():
             signal.signal(one, handler)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kafka import TopicPartition
@@ -58,6 +58,14 @@ class TopicAdmin:
 
     def existing(self, topics: Sequence[Topic]) -> dict[str, Existing]:
         """Those of `topics` that the broker has, by name."""
+        found = self._existing(self._named(topics))
+        return {name.removeprefix(self._config.topic_prefix): there for name, there in found.items()}
+
+    def _named(self, topics: Sequence[Topic]) -> list[Topic]:
+        """As the broker knows them."""
+        return [replace(topic, name=self._config.topic_prefix + topic.name) for topic in topics]
+
+    def _existing(self, topics: Sequence[Topic]) -> dict[str, Existing]:
         with self._asking("list topics"):
             there = set(self._admin.list_topics()) & {topic.name for topic in topics}
             if not there:
@@ -69,8 +77,9 @@ class TopicAdmin:
 
     def create(self, topics: Sequence[Topic]) -> list[str]:
         """Make the topics that are missing, and return their names; what exists is left as it is."""
-        there = self.existing(topics)
-        missing = [topic for topic in topics if topic.name not in there]
+        named = self._named(topics)
+        there = self._existing(named)
+        missing = [topic for topic in named if topic.name not in there]
         made = []
         with self._asking("create topics"):
             for topic in missing:
@@ -78,14 +87,15 @@ class TopicAdmin:
                     self._admin.create_topics(
                         {topic.name: {"num_partitions": topic.partitions, "configs": topic.settings()}}, wait_for_metadata=True
                     )
-                    made.append(topic.name)
+                    made.append(topic.name.removeprefix(self._config.topic_prefix))
                 except TopicAlreadyExistsError:
                     continue  # somebody else was faster; `check` tells whether it is the same topic
         return made
 
     def positions(self, topics: Sequence[Topic]) -> dict[str, Position]:
         """How far each topic has come; a topic that does not exist is left out."""
-        places = [TopicPartition(topic.name, partition) for topic in topics for partition in range(topic.partitions)]
+        prefix = self._config.topic_prefix
+        places = [TopicPartition(prefix + topic.name, partition) for topic in topics for partition in range(topic.partitions)]
         with self._asking("look up offsets"):
             try:
                 ends = self._admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST))
@@ -94,8 +104,8 @@ class TopicAdmin:
                 return {}
         return {
             topic.name: Position(
-                sum(ends[place].offset for place in places if place.topic == topic.name),
-                max(newest[place].timestamp for place in places if place.topic == topic.name),
+                sum(ends[place].offset for place in places if place.topic == prefix + topic.name),
+                max(newest[place].timestamp for place in places if place.topic == prefix + topic.name),
             )
             for topic in topics
         }

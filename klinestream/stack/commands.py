@@ -23,6 +23,7 @@ PRODUCER = ("klinestream", "producer")
 SERVER = ("klinestream", "server")
 REPAIR = ("klinestream", "repair", "--follow")
 ALERTS = ("klinestream", "alerts")
+ARCHIVE = ("klinestream", "archive")
 # A job's client takes seconds until it looks for the topics, which are made meanwhile.
 _TOPICS_S = "20"
 

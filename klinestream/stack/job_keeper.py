@@ -23,6 +23,7 @@ class JobKeeper:
         self,
         name: str,
         *,
+        title: str,
         submit: Callable[[str], Command],
         cluster: jobs.Cluster,
         checkpoints: Path,
@@ -30,11 +31,12 @@ class JobKeeper:
         mark: str,
         tell: Callable[[str], None],
     ) -> None:
-        """Submits nothing yet. `submit` makes the command from the address of a checkpoint, empty for none."""
+        """Submits nothing yet. `title` is the job's name on the cluster; `submit` makes the command from a checkpoint's address."""
         self.name = name
         self.state = State.WAITING
         self.restarts = 0
         self.job_id = ""
+        self._title = title
         self._submit = submit
         self._cluster = cluster
         self._checkpoints = checkpoints
@@ -91,7 +93,7 @@ class JobKeeper:
     def _running_already(self) -> str:
         """The id of a run that is there although we don't know of it: a client may fail after it has submitted."""
         try:
-            return next((job.id for job in self._cluster.jobs() if job.name == jobs.name_of(self.name) and not job.ended), "")
+            return next((job.id for job in self._cluster.jobs() if job.name == self._title and not job.ended), "")
         except StackError:
             return ""  # the job manager is on its way; the client waits for it
 

@@ -81,13 +81,13 @@ def submit_command(
     return Command("submit", argv, environment)
 
 
-def name_of(job: str) -> str:
-    """What a job calls itself on the cluster.
+def name_of(job: str, topic_prefix: str = "") -> str:
+    """What a job calls itself on the cluster: one over a replay has another name than the live one beside it.
 
-    >>> name_of("windows")
-    'klinestream windows'
+    >>> name_of("windows"), name_of("windows", "replay.")
+    ('klinestream windows', 'replay.klinestream windows')
     """
-    return f"klinestream {job}"
+    return f"{topic_prefix}klinestream {job}"
 
 
 def job_id_in(output: str) -> str:

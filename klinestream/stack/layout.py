@@ -4,12 +4,14 @@
 ├── jars/             the broker's and the connector's jars, verified
 ├── kafka/            the topics' logs, bounded by their retention
 ├── flink/            checkpoints, savepoints, the cluster's configuration and scratch space
+├── archive/          the topics as Parquet files
 ├── logs/             a file a part, bounded by rotation
 └── lock              held by the `klinestream up` that runs here
 """
 
 import shutil
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from klinestream.market.errors import StackError
@@ -47,7 +49,9 @@ class Layout:
             raise StackError(f"expected to write to {self.root}: {error}; give room or permission, or set stack.state_dir") from None
 
     def start_over(self) -> None:
-        """Forget everything but the jars and the savepoints, which were made on purpose."""
+        """Forget everything but the jars, savepoints, which were made on purpose, and the archive, which is put aside as `archive-1`, …"""
+        if self.archive.exists():
+            self.archive.rename(next(folder for number in count(1) if not (folder := self.root / f"archive-{number}").exists()))
         for folder in (self.kafka, self.flink_conf, self.checkpoints, self.flink_scratch, self.logs):
             shutil.rmtree(folder, ignore_errors=True)
         self.make()
@@ -81,6 +85,11 @@ class Layout:
     def flink_scratch(self) -> Path:
         """What Flink may lose: spill files, uploaded jars, process numbers."""
         return self.root / "flink" / "scratch"
+
+    @property
+    def archive(self) -> Path:
+        """The topics as Parquet files."""
+        return self.root / "archive"
 
     @property
     def logs(self) -> Path:

@@ -8,6 +8,7 @@ import httpx
 
 from klinestream.market.errors import StackError
 from klinestream.runtime.config import Config
+from klinestream.runtime.sections import ArchiveConfig
 from klinestream.runtime.server_sections import ServerConfig
 from klinestream.stack import broker, commands, flink, jobs
 from klinestream.stack.layout import Layout
@@ -32,6 +33,7 @@ def plans(config: Config, layout: Layout, cluster: jobs.Cluster, with_standin: b
         _server(config),
         _repair(config),
         *([_alerts(config)] if config.signals.webhook_url else []),
+        _archive(config, layout),
     ]
     if not broker.is_formatted(layout):
         found.insert(0, Plan("format", lambda: broker.format_command(layout), bool, once=True))
@@ -90,6 +92,7 @@ def with_addresses(config: Config) -> Config:
     ports = {
         "producer": (config.producer.metrics_host, config.producer.metrics_port),
         "repair": (config.repair.metrics_host, config.repair.metrics_port),
+        "archive": (config.archive.metrics_host, config.archive.metrics_port),
         "alerts": (config.signals.metrics_host, config.signals.metrics_port if config.signals.webhook_url else 0),
     }
     found: dict[str, object] = {
@@ -114,6 +117,20 @@ def _alerts(config: Config) -> Plan:
     port = config.signals.metrics_port
     is_up = _answers(f"http://{config.signals.metrics_host}:{port}/metrics") if port else lambda: True
     return Plan("alerts", lambda: commands.own("alerts", commands.ALERTS, config), is_up, (TOPICS,), port or None)
+
+
+def _archive(config: Config, layout: Layout) -> Plan:
+    port, told = config.archive.metrics_port, with_archive(config, layout)
+    is_up = _answers(f"http://{config.archive.metrics_host}:{port}/metrics") if port else lambda: True
+    # It has a day to catch up: the chart comes first.
+    return Plan("archive", lambda: commands.own("archive", commands.ARCHIVE, told), is_up, (TOPICS, "windows", "server"), port or None)
+
+
+def with_archive(config: Config, layout: Layout) -> Config:
+    """The configuration with the archive's place: where nothing else is set, beside what else the stack keeps."""
+    if config.archive.url != ArchiveConfig().url:
+        return config
+    return config.model_copy(update={"archive": config.archive.model_copy(update={"url": str(layout.archive)})})
 
 
 def server_url(config: Config) -> str:

@@ -66,7 +66,7 @@ def keep(job: str, config: Config, address: str, checkpoints: Path, stopping: th
     failures = 0
     while not stopping.wait(_KEEP_EVERY_S if not failures else wait_before_restart(failures + 1)):
         try:
-            if any(found.name == jobs.name_of(job) and not found.ended for found in cluster.jobs()):
+            if any(found.name == jobs.name_of(job, config.kafka.topic_prefix) and not found.ended for found in cluster.jobs()):
                 failures = 0
                 continue
             newest = jobs.newest_checkpoint(checkpoints / job)

@@ -16,6 +16,7 @@ from functools import partial
 from klinestream.market.errors import StackError
 from klinestream.market.topics import KLINES, PROVISIONAL_CANDLES, WINDOWS
 from klinestream.runtime.config import Config
+from klinestream.runtime.lock import FileLock
 from klinestream.stack import broker, checks, commands, flink, jars, jobs, plans
 from klinestream.stack.guardian import Guardian
 from klinestream.stack.java import share_classes
@@ -24,7 +25,7 @@ from klinestream.stack.layout import Layout
 from klinestream.stack.meter import Flow, Meter
 from klinestream.stack.part import Part, State
 from klinestream.stack.process import Command, sweep
-from klinestream.stack.state_lock import StateLock
+from klinestream.stack.state_lock import lock_state
 
 # In the order in which they are submitted: the chart's first.
 JOBS = ("windows", "candles")
@@ -35,7 +36,7 @@ _FIRST_RESULTS_S = 20.0
 _ROOM_EVERY_S = 10.0
 # What ends first is what writes, what ends last is what it writes to; three times this is below the promised 10 s.
 _STOP_ORDER: tuple[tuple[str, ...], ...] = (
-    ("server", "producer", "repair", "alerts", "standin", "topics", "format"),
+    ("server", "producer", "repair", "alerts", "archive", "standin", "topics", "format"),
     ("task-manager", "job-manager"),
     ("broker",),
 )
@@ -67,7 +68,7 @@ class Supervisor:
         self._mark = f"{self._layout.root}#{secrets.token_hex(4)}"
         self._cluster = jobs.Cluster(flink.rest_url(self._flink_ports()))
         self._meter = Meter(config.kafka, (KLINES, *_OUTPUTS.values()))
-        self._lock: StateLock | None = None
+        self._lock: FileLock | None = None
         self._guardian: Guardian | None = None
         self._parts: dict[str, Part] = {}
         self._jobs: dict[str, JobKeeper] = {}
@@ -78,7 +79,7 @@ class Supervisor:
     def start(self, fresh: bool = False) -> None:
         """Check and prepare everything, `fresh` without what an earlier run kept. Raises StackError; then nothing runs."""
         self._layout.make()
-        self._lock = StateLock(self._layout.lock)
+        self._lock = lock_state(self._layout.lock)
         try:
             sweep(f"{self._layout.root}#")
             if fresh:
@@ -98,6 +99,7 @@ class Supervisor:
         for name in JOBS:
             self._jobs[name] = JobKeeper(
                 name,
+                title=jobs.name_of(name, self.config.kafka.topic_prefix),
                 submit=partial(self._submission, name),
                 cluster=self._cluster,
                 checkpoints=self._layout.checkpoints / name,

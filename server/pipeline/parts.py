@@ -8,9 +8,10 @@ from server.pipeline.flink import Cluster
 from server.pipeline.model import Latency, Part, State
 from server.pipeline.samples import STARTED, Samples, Spread, Trail
 
-PRODUCER, REPAIR, ALERTS, SERVER = "klinestream_producer_", "klinestream_repair_", "klinestream_alerts_", "klinestream_server_"
+PRODUCER, REPAIR, ALERTS = "klinestream_producer_", "klinestream_repair_", "klinestream_alerts_"
+ARCHIVE, SERVER = "klinestream_archive_", "klinestream_server_"
 ROUTE = "/api/v1/pipeline"
-OPTIONAL = frozenset({"alerts"})
+OPTIONAL = frozenset({"alerts", "archive"})
 """Kinds of parts that need not be there: one that was never reached is no fault."""
 
 
@@ -41,7 +42,8 @@ def part_of(answer: Answer, now_ms: int) -> Part:
         return Part(
             answer.name, answer.kind, state, f"not started: {answer.away}" if never else answer.away, restarts=answer.trail.restarts
         )
-    return {"producer": _producer, "repair": _repair, "alerts": _alerts, "server": _server}[answer.kind](answer, samples, now_ms)
+    tells = {"producer": _producer, "repair": _repair, "alerts": _alerts, "archive": _archive, "server": _server}
+    return tells[answer.kind](answer, samples, now_ms)
 
 
 def exchange(answers: Mapping[str, Answer]) -> Part:
@@ -195,6 +197,25 @@ def _alerts(answer: Answer, samples: Samples, now_ms: int) -> Part:
             **fates,
             "attempts_failed": samples.total(f"{name}attempts_failed_total"),
             "data_stale": samples.total(f"{name}data_stale"),
+            "reconnects": samples.total(f"{name}reconnects_total"),
+        },
+    )
+
+
+def _archive(answer: Answer, samples: Samples, now_ms: int) -> Part:
+    name = ARCHIVE
+    return _part(
+        answer,
+        samples,
+        now_ms,
+        per_s=answer.trail.rate(f"{name}records_total"),
+        behind=_whole(samples.total(f"{name}records_waiting")),
+        age_s=samples.total(f"{name}oldest_waiting_seconds"),
+        figures={
+            "records": samples.count(f"{name}records_total"),
+            "files": samples.count(f"{name}files_total"),
+            "compacted": samples.total(f"{name}files_compacted_total"),
+            "lost": samples.count(f"{name}offsets_lost_total"),
             "reconnects": samples.total(f"{name}reconnects_total"),
         },
     )

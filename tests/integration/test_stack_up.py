@@ -3,13 +3,19 @@
 import os
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from bench import chaos
+from klinestream.archive import parquet
+from klinestream.archive.columns import RAW
+from klinestream.archive.files import Files
+from klinestream.archive.verify import verify
 from klinestream.market.errors import StackError
+from klinestream.market.topics import KLINES, WINDOWS
 from klinestream.stack.commands import configuration
 from klinestream.stack.java import scripts
 from klinestream.stack.plans import server_url
@@ -41,7 +47,7 @@ def test_the_status_page_sees_every_part_run(stack: TestStack) -> None:
     def seen() -> bool:
         told = httpx.get(f"{server_url(stack.config)}/api/v1/pipeline", timeout=10).json()
         parts = {part["name"]: part for part in told["parts"]}
-        names = {"exchange", "producer", "repair", "broker", "flink", "windows", "candles", "history", "server"}
+        names = {"exchange", "producer", "repair", "archive", "broker", "flink", "windows", "candles", "history", "server"}
         assert {name: part["state"] for name, part in parts.items()} == dict.fromkeys(names, "running"), told
         assert parts["windows"]["checkpoint"]["completed"] > 0
         assert parts["windows"]["behind"] is not None
@@ -103,3 +109,19 @@ def test_nothing_is_left_after_the_supervisor_was_killed(stack: TestStack) -> No
         up.send_signal(signal.SIGKILL)
         up.wait()
     eventually(lambda: not list(marked(f"{folder}#")), 15, "nothing is left")
+
+
+def test_what_was_archived_is_whole(stack: TestStack) -> None:
+    """Over all these lives of the stack, each ended in its own way: no offset of any topic is missing, and no file is spoilt."""
+    files = Files(str(stack.config.stack.state_dir / "archive"))
+    list(files.sweep())
+    found = list(verify(files, files.topics()))
+    assert [fault for checked in found for fault in checked.faults] == []
+    rows = Counter[str]()
+    for checked in found:
+        rows[checked.topic] += checked.rows
+    assert rows[WINDOWS.name] > rows[KLINES.name] > 10 * CHAOS_S
+    for topic in files.topics():
+        for span in files.spans(topic):
+            raw = parquet.read(files, span, [RAW]).column(RAW)
+            assert raw.null_count == len(raw), f"expected columns for all that is in {topic}"

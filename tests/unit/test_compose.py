@@ -25,7 +25,7 @@ def test_it_fits_the_compose_schema() -> None:
 def test_its_commands_are_those_of_the_local_stack() -> None:
     """Each part of ours is started by the command that `klinestream up` starts it with."""
     parts = {"topics": commands.TOPICS, "standin": commands.STANDIN, "producer": commands.PRODUCER, "server": commands.SERVER}
-    parts |= {"repair": commands.REPAIR, "alerts": commands.ALERTS}
+    parts |= {"repair": commands.REPAIR, "alerts": commands.ALERTS, "archive": commands.ARCHIVE}
     assert {name: tuple(SERVICES[name]["command"]) for name in parts} == parts
     assert SERVICES["job-manager"]["command"][:2] == ["jobmanager.sh", "start-foreground"]
     assert SERVICES["task-manager"]["command"][:2] == ["taskmanager.sh", "start-foreground"]
@@ -55,6 +55,7 @@ def test_no_secret_stands_in_it() -> None:
 
 
 def test_what_lasts_has_a_volume_and_what_serves_a_healthcheck() -> None:
-    """Broker and Flink keep their state in volumes; all that serve say whether they are well."""
-    assert all(SERVICES[name]["volumes"] for name in ("broker", "job-manager", "task-manager"))
-    assert all("healthcheck" in SERVICES[name] for name in ("broker", "standin", "producer", "job-manager", "repair", "alerts", "server"))
+    """Broker, Flink and archive keep theirs in volumes; all that serve say whether they are well."""
+    assert all(SERVICES[name]["volumes"] for name in ("broker", "job-manager", "task-manager", "archive"))
+    serving = ("broker", "standin", "producer", "job-manager", "repair", "alerts", "archive", "server")
+    assert all("healthcheck" in SERVICES[name] for name in serving)

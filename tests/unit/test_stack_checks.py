@@ -7,7 +7,7 @@ import pytest
 
 from klinestream.market.errors import StackError
 from klinestream.stack import checks
-from klinestream.stack.state_lock import StateLock
+from klinestream.stack.state_lock import lock_state
 from tests.ports import free_ports
 
 
@@ -41,8 +41,8 @@ def test_a_full_disk_is_said_with_what_to_do(tmp_path: Path) -> None:
 def test_a_second_stack_over_the_same_folder_is_refused(tmp_path: Path) -> None:
     """The lock names its holder; once released it can be taken again."""
     file = tmp_path / "lock"
-    first = StateLock(file)
+    first = lock_state(file)
     with pytest.raises(StackError, match=r"another `klinestream up` \(process \d+\)"):
-        StateLock(file)
+        lock_state(file)
     first.release()
-    StateLock(file).release()
+    lock_state(file).release()

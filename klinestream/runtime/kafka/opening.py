@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from klinestream.market.errors import ConfigError
 from klinestream.runtime.kafka.interface import Publisher, Reader
+from klinestream.runtime.kafka.prefixed import PrefixedPublisher, PrefixedReader
 from klinestream.runtime.sections import KafkaConfig
 
 
@@ -16,6 +17,17 @@ def open_publisher(config: KafkaConfig, client_id: str, acknowledged: Callable[[
     called from another thread. Raises BrokerError if no broker answers in `config.connect_timeout_s`, and ConfigError if
     the library isn't installed.
     """
+    opened = _publisher(config, client_id, acknowledged)
+    return PrefixedPublisher(opened, config.topic_prefix) if config.topic_prefix else opened
+
+
+def open_reader(config: KafkaConfig, client_id: str) -> Reader:
+    """Connect a reader with the configured client library; raises as `open_publisher` does."""
+    opened = _reader(config, client_id)
+    return PrefixedReader(opened, config.topic_prefix) if config.topic_prefix else opened
+
+
+def _publisher(config: KafkaConfig, client_id: str, acknowledged: Callable[[float], None] | None) -> Publisher:
     if config.client == "confluent-kafka":
         _require_confluent()
         from klinestream.runtime.kafka.confluent import ConfluentPublisher
@@ -26,8 +38,7 @@ def open_publisher(config: KafkaConfig, client_id: str, acknowledged: Callable[[
     return KafkaPythonPublisher(config, client_id, acknowledged)
 
 
-def open_reader(config: KafkaConfig, client_id: str) -> Reader:
-    """Connect a reader with the configured client library; raises as `open_publisher` does."""
+def _reader(config: KafkaConfig, client_id: str) -> Reader:
     if config.client == "confluent-kafka":
         _require_confluent()
         from klinestream.runtime.kafka.confluent import ConfluentReader

@@ -1,0 +1,1 @@
+"""Topics as Parquet files: written exactly once, and proved to be whole."""

@@ -1,0 +1,175 @@
+"""The archive's laws: a table gives back its records, whatever they hold; files lose and repeat nothing, however they came about."""
+
+from collections import defaultdict
+from uuid import uuid4
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from klinestream.archive import parquet
+from klinestream.archive.columns import OFFSET, RAW, records_of, table_of
+from klinestream.archive.compaction import Small, compact
+from klinestream.archive.digest import digest, joined
+from klinestream.archive.files import Files, Span, current
+from klinestream.archive.pending import Pending, Place
+from klinestream.market.codec import encode_event, encode_kline
+from klinestream.market.events import DeadLetter, LateKline, LateReason, PipelineEvent
+from klinestream.market.topics import (
+    BY_NAME,
+    DEAD_LETTERS,
+    KLINES,
+    LATE_DATA,
+    PIPELINE_EVENTS,
+    PUBLISHED_HEADER,
+    SCHEMA_HEADER,
+    TOPICS,
+    Topic,
+)
+from klinestream.runtime.kafka import Record
+from tests.klines import klines
+
+DAY_MS = 86_400_000
+NOON_MS = 1_790_000_000_000 // DAY_MS * DAY_MS + DAY_MS // 2
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=8)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
+)
+HEADERS = st.lists(
+    st.tuples(st.sampled_from([PUBLISHED_HEADER, SCHEMA_HEADER, "trace"]), st.sampled_from([b"1", b"01", b"", b"\xff", b"9" * 20])),
+    max_size=4,
+)
+GOOD = {
+    KLINES.name: klines().map(encode_kline),
+    LATE_DATA.name: klines().map(lambda k: encode_event(LateKline(LateReason.STALE, 1, 2, k))),
+    DEAD_LETTERS.name: st.binary(max_size=20).map(lambda raw: encode_event(DeadLetter("why", "from", None, 3, 4, raw))),
+    PIPELINE_EVENTS.name: TEXTS.map(lambda text: encode_event(PipelineEvent("part", "started", 5, text))),
+}
+
+
+@st.composite
+def values(draw: st.DrawFn, topic: Topic) -> bytes | None:
+    """Mostly what belongs into the topic; the same with a field changed, left out or added; JSON; bytes; nothing."""
+    good = GOOD.get(topic.name)
+    kinds = ["json", "bytes"] if good is None else ["good"] * 4 + ["changed", "json", "bytes", "none"]
+    kind = draw(st.sampled_from(kinds))
+    if kind == "none":
+        return None
+    if kind == "bytes":
+        return draw(st.binary(max_size=30))
+    if kind == "json" or good is None:
+        try:
+            return orjson.dumps(draw(JSON))
+        except TypeError:  # an integer beyond 64 bits
+            return b"12345678901234567890123"
+    line = draw(good)
+    if kind == "good":
+        return line
+    record = orjson.loads(line)
+    name = draw(st.sampled_from([*record, "another"]))
+    if draw(st.booleans()):
+        record.pop(name, None)
+    else:
+        record[name] = draw(st.sampled_from([None, True, 0, -1, 1.5, "", "1.5", "01.00000000", "-1.00000000", [], {}, {"s": 1}]))
+    return orjson.dumps(record)
+
+
+@st.composite
+def records(draw: st.DrawFn, topic: Topic, most: int = 6) -> list[Record]:
+    found = []
+    offset = draw(st.integers(0, 2**40))
+    for value in draw(st.lists(values(topic), max_size=most)):
+        key = draw(st.none() | st.binary(max_size=6))
+        time_ms = NOON_MS + draw(st.integers(-DAY_MS, DAY_MS))
+        found.append(Record(topic.name, key, value, time_ms, tuple(draw(HEADERS)), 2, offset))
+        offset += draw(st.sampled_from([1, 1, 1, 3]))  # markers of transactions take offsets
+    return found
+
+
+def in_order(record: Record) -> Record:
+    """With its headers in order of name, in which they do not matter."""
+    headers = tuple(sorted(record.headers))
+    return Record(record.topic, record.key, record.value, record.timestamp_ms, headers, record.partition, record.offset)
+
+
+@given(st.data())
+def test_a_table_gives_back_its_records(data: st.DataObject) -> None:
+    """Key, value, time, headers, place: byte for byte, of any topic, garbage included."""
+    topic = data.draw(st.sampled_from([*map(BY_NAME.__getitem__, GOOD), *TOPICS]))
+    given_ = data.draw(records(topic))
+    assert records_of(topic, 2, table_of(topic, given_)) == [in_order(record) for record in given_]
+
+
+@given(records(KLINES), records(KLINES))
+def test_digests_add_up_and_do_not_know_order(some: list[Record], others: list[Record]) -> None:
+    for record in others:
+        record.partition = 3
+    assert digest([*others, *reversed(some)]) == joined([digest(some), digest(others)])
+    for record in some:
+        again = in_order(record)
+        again.value = (record.value or b"") + b" "
+        assert digest([again]) != digest([record])
+
+
+@given(st.lists(klines(), min_size=1, max_size=20))
+def test_good_klines_stand_in_columns(feed: list[object]) -> None:
+    """None of them is kept as raw bytes: a table of raw bytes would give back its records too."""
+    table = table_of(KLINES, [Record(KLINES.name, b"k", encode_kline(k), 1, (), 0, n) for n, k in enumerate(feed)])  # type: ignore[arg-type]
+    assert table.column(RAW).null_count == len(feed)
+    assert table.column(OFFSET).to_pylist() == list(range(len(feed)))
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> list[list[tuple[str, int]]]:
+    """Lives of an archive, each ended by a kill: steps are some records, a while, a midnight, or a kill in the middle of a file."""
+    step = st.tuples(st.sampled_from(["read", "read", "wait", "midnight", "compact", "write aside"]), st.integers(1, 5))
+    return draw(st.lists(st.lists(step, max_size=8), min_size=1, max_size=4))
+
+
+@given(lives(), st.integers(1, 400))
+def test_however_often_it_is_killed_each_record_is_there_once(told: list[list[tuple[str, int]]], file_bytes: int) -> None:
+    """Files follow each other without hole or overlap, each of one day; after a last life they hold all that was read."""
+    files = Files(f"memory://{uuid4()}")
+    topic, days = PIPELINE_EVENTS, 0
+    line = encode_event(PipelineEvent("part", "started", 5, ""))
+
+    def record(offset: int) -> Record:
+        return Record(topic.name, b"part", line, NOON_MS, ((PUBLISHED_HEADER, b"%d" % (NOON_MS + days * DAY_MS)),), 0, offset)
+
+    log = [record(offset) for offset in range(3)]
+    for life in [*told, [("read", 0), ("finish", 0)]]:
+        list(files.sweep())
+        spans = current(files.spans(topic.name))
+        position = spans[-1].end if spans else 0
+        newest: dict[Place, str] = {(topic.name, 0): spans[-1].date} if spans else {}
+        held: dict[Place, int] = {(topic.name, 0): position} if spans else {}
+        pending = Pending(held, newest, file_bytes=file_bytes, all_bytes=1000, file_s=10)
+        now_s = 0.0
+        for what, number in life:
+            today = f"2026-09-{21 + days:02}"
+            match what:
+                case "read":
+                    log += [record(len(log) + n) for n in range(number)]
+                    pending.add(log[position:], now_s)
+                    position = len(log)
+                case "wait":
+                    now_s += 5 * number
+                case "midnight":
+                    days += 1
+                case "compact":
+                    for date in files.dates(topic.name):
+                        list(compact(files, topic.name, date, Small(100_000, 2), today))
+                case "write aside":
+                    files.system.pipe_file(files.path(Span(topic.name, 0, position, position + 1, today).path) + ".aside", b"half")
+            for span, found in pending.rest() if what == "finish" else pending.due(now_s, today):
+                parquet.write(files, span, found)
+    spans = files.spans(topic.name)
+    assert [span.first for span in spans] == [0, *(span.end for span in spans[:-1])]
+    assert [span.date for span in spans] == sorted(span.date for span in spans)
+    by_day = defaultdict(list)
+    for span in spans:
+        for record in parquet.records(files, span):
+            by_day[span.date].append(record)
+    assert [record for day in by_day.values() for record in day] == log
