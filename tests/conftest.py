@@ -15,6 +15,9 @@ from tests.stack import TestBroker, TestFlink, broker_with_topics, running
 hypothesis.settings.register_profile("klinestream", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("klinestream")
 
+# Brokers and clusters live for seconds here: the optimising compiler would take a third of all processor time and never pay.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestBroker]:
