@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,6 +72,15 @@ def current(spans: Iterable[Span]) -> list[Span]:
         if not found or not found[-1].covers(span):
             found.append(span)
     return found
+
+
+def day_before(date: str, days: int) -> str:
+    """The day so many days before.
+
+    >>> day_before("2026-03-01", 2)
+    '2026-02-27'
+    """
+    return (datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=UTC) - timedelta(days=days)).strftime("%Y-%m-%d")
 
 
 def date_of(time_ms: int) -> str:
@@ -173,6 +182,10 @@ class Files:
     def remove(self, span: Span) -> None:
         """Remove a file that another one covers."""
         self.system.rm_file(self.path(span.path))
+
+    def remove_day(self, topic: str, date: str) -> None:
+        """Remove all that there is of a day."""
+        self.system.rm(self.path(f"{topic}/date={date}"), recursive=True)
 
     def sweep(self, days: int | None = None) -> Iterator[str]:
         """Remove what a killed archive left half done: files aside, and files that were compacted into others. Yields their places.

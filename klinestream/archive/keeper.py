@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 
 import structlog
@@ -20,7 +20,7 @@ import structlog
 from klinestream.archive import parquet
 from klinestream.archive.compaction import Small, compact
 from klinestream.archive.digest import digest
-from klinestream.archive.files import Files, Span, current, date_of
+from klinestream.archive.files import Files, Span, current, date_of, day_before
 from klinestream.archive.manifest import Manifests
 from klinestream.archive.metrics import ArchiveMetrics
 from klinestream.archive.pending import Pending, Place
@@ -94,6 +94,8 @@ class Keeper:
         self._files, self._metrics = files, metrics
         self._now_ms, self._clock_s = now_ms, clock_s
         self._topics = config.topics or tuple(BY_NAME)
+        self._keep_days = config.keep_days
+        self._today = ""
         self._small = Small(config.compacted_mib * _MIB, config.small_files)
         self._manifests = Manifests(files)
         newest = _newest(files, self._topics)
@@ -136,6 +138,11 @@ class Keeper:
         self._pending.add(records, now_s)
         today = date_of(self._now_ms())
         self._write(self._pending.due(now_s, today), today)
+        if today != self._today:
+            self._today = today
+            for topic, date in expired(self._files, self._topics, self._keep_days, today):
+                self._files.remove_day(topic, date)
+                log.info("removed, older than archive.keep_days", topic=topic, date=date)
 
     def finish(self) -> None:
         """Write all that waits. Raises ArchiveError."""
@@ -176,6 +183,16 @@ class Keeper:
             archived = self._archived.pop((record.topic, record.partition), None)
             if archived is not None and archived.offset == record.offset and digest([archived]) != digest([record]):
                 raise _other_topic((record.topic, record.partition), f"its record at offset {record.offset} is another one")
+
+
+def expired(files: Files, topics: Sequence[str], keep_days: int, today: str) -> Iterator[tuple[str, str]]:
+    """Days that are to be kept no longer; none that has the newest file of a partition, for that says where the next start goes on."""
+    if not keep_days:
+        return
+    least = day_before(today, keep_days)
+    for topic in topics:
+        needed = {span.date for span in _newest(files, (topic,)).values()}
+        yield from ((topic, date) for date in files.dates(topic) if date < least and date not in needed)
 
 
 def _newest(files: Files, topics: Sequence[str]) -> Mapping[Place, Span]:

@@ -281,6 +281,8 @@ class ArchiveConfig(Section):
     """As many small files of a partition and day stay side by side before they become one; of a day that is over, none."""
     compacted_mib: Annotated[int, Field(ge=1, le=1024)] = 16
     """Small files become one up to this size."""
+    keep_days: Annotated[int, Field(ge=0, le=36_500)] = 0
+    """Days that are kept of each topic, today not counted; 0 for all."""
     metrics_host: str = "127.0.0.1"
     """Address of the metrics."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9111
