@@ -198,7 +198,7 @@ def _nested(wire: str, name: str, inner: Layout) -> Column:
     def read(values: Values) -> pa.Array:
         if any(value is not None and tuple(value) != inner.keys for value in values):
             raise ValueError("not the fields of this version")
-        missing = pa.array([value is None for value in values])
+        missing = pa.array([value is None for value in values], pa.bool_())
         return pa.StructArray.from_arrays(inner.arrays(values), fields=fields, mask=missing)
 
     def write(array: pa.Array) -> Values:
@@ -216,6 +216,8 @@ def _decimals(values: Values, arrow: pa.DataType) -> pa.Array:
 
 
 def _shown(array: pa.Array) -> Values:
+    if not len(array):
+        return []  # it may have no buffer
     halves = np.frombuffer(array.buffers()[1], np.int64).reshape(-1, 2)[array.offset : array.offset + len(array)]
     low, high = halves.T.tolist()
     if array.null_count == 0 and not any(high) and min(low, default=0) >= 0:

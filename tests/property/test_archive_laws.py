@@ -4,6 +4,7 @@ from collections import defaultdict
 from uuid import uuid4
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -100,6 +101,11 @@ def test_a_table_gives_back_its_records(data: st.DataObject) -> None:
     topic = data.draw(st.sampled_from([*map(BY_NAME.__getitem__, GOOD), *TOPICS]))
     given_ = data.draw(records(topic))
     assert records_of(topic, 2, table_of(topic, given_)) == [in_order(record) for record in given_]
+
+
+@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+def test_a_table_of_nothing_gives_nothing(topic: Topic) -> None:
+    assert records_of(topic, 0, table_of(topic, [])) == []
 
 
 @given(records(KLINES), records(KLINES))
