@@ -54,7 +54,10 @@ def verify_manifests(files: Files, topic: str) -> list[str]:
     faults = []
     for date in files.dates(topic):
         place = manifest.place(topic, date)
-        told, spans = manifest.parse(files.read(place), topic, date), set(current(files.spans(topic, date)))
+        text, spans = files.read(place), set(current(files.spans(topic, date)))
+        told = manifest.parse(text, topic, date)
+        if text is not None and not told:
+            faults.append(f"{place} can't be read: `klinestream archive compact` makes it anew")
         # A kill may come before the manifest: what it doesn't tell of yet, or what was compacted since, proves itself.
         gone = [span for span in sorted(told.keys() - spans) if not any(other.covers(span) for other in spans)]
         faults += [f"{place} tells of {span.path}, which isn't there" for span in gone]

@@ -8,7 +8,8 @@ from klinestream.archive import parquet
 from klinestream.archive.compaction import Small, runs
 from klinestream.archive.files import Files, Span, current
 from klinestream.archive.keeper import expired
-from klinestream.archive.manifest import make, parse
+from klinestream.archive.manifest import make, parse, place
+from klinestream.archive.verify import verify_manifests
 from klinestream.market.errors import ArchiveError
 from klinestream.market.topics import KLINES, PIPELINE_EVENTS
 from klinestream.runtime.kafka import Record
@@ -65,6 +66,16 @@ def test_a_manifest_says_again_what_it_was_made_from() -> None:
     assert [parquet.content(files, each.span) for each in contents] == contents
     for other in (b"", b"[]", b'{"version":2}', b'{"version":1,"partitions":{"0":{"files":[{}]}}}'):
         assert parse(other, KLINES.name, TODAY) == {}
+
+
+def test_a_spoilt_manifest_is_a_fault_and_one_that_is_not_there_yet_is_none() -> None:
+    files = Files(f"memory://{uuid4()}")
+    contents = written(files, span(0, 3))
+    assert verify_manifests(files, KLINES.name) == []
+    files.put(place(KLINES.name, TODAY), b"{")
+    assert "can't be read" in verify_manifests(files, KLINES.name)[0]
+    files.put(place(KLINES.name, TODAY), make(KLINES.name, TODAY, contents))
+    assert verify_manifests(files, KLINES.name) == []
 
 
 def test_an_address_that_nobody_knows_is_refused() -> None:
