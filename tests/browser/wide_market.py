@@ -69,6 +69,9 @@ class WideMarket:
             for interval in finest:
                 length_ms = INTERVALS[interval]
                 first_ms = self.now_ms - DAY_MS - length_ms if interval == LINES and number < lines else reached_ms
+                if interval == finest[-1]:
+                    # The newest minute is always there, in the first one after five too: a symbol without windows has its price from it.
+                    first_ms = min(first_ms, self.now_ms - length_ms - MINUTE_MS)
                 opens = range(-(-first_ms // length_ms) * length_ms, self.now_ms - length_ms + 1, length_ms)
                 yield from (self._candle(coin, interval, opened_ms) for opened_ms in opens)
                 reached_ms = max(reached_ms, opens[-1] + length_ms) if opens else reached_ms
