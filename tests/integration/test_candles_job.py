@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from itertools import count, islice
+from typing import Any
 
 import orjson
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from klinestream.market.batch import from_klines
 from klinestream.market.candle_engine import CandleEngine
 from klinestream.market.candle_history import HistoryTable, table_of
-from klinestream.market.events import SECOND_MS, HistoryReason, Kline
+from klinestream.market.events import SECOND_MS, CandleOrigin, HistoryReason, Kline
 from klinestream.market.intervals import HOUR_MS, INTERVALS
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import AGGREGATES, CANDLE_HISTORY, CANDLES, DEAD_LETTERS, INDICATORS, PROVISIONAL_CANDLES, SIGNALS
@@ -27,17 +28,24 @@ from tests.topics import Topic, kafka, publish, record_of
 WITHIN_S = 120.0
 # Of one partition: the engine steps both at once, which takes half the time.
 SYMBOLS = tuple(islice((name for n in count() if partition_of(name := f"COIN{n}USDT", CANDLE_HISTORY.partitions) == 0), 2))
-FEED_S = 3600 + 70
+HOURLY = ("1m", "5m", "15m", "30m", "1h")
+OVER_S = 70
 PAST_S = 2 * 3600
 TOPICS = (CANDLES, INDICATORS, SIGNALS, AGGREGATES)
 
 
 @pytest.fixture
-def candles(configured: Callable[..., Config], job_broker: TestBroker) -> Config:
+def in_progress() -> bool:
+    """Whether candles in progress are published: a record a kline."""
+    return True
+
+
+@pytest.fixture
+def candles(configured: Callable[..., Config], job_broker: TestBroker, in_progress: bool) -> Config:
     """The job's configuration: few candles of history, and rules that fire often."""
     return configured(
         kafka=kafka(job_broker.bootstrap_servers).model_dump(exclude={"sasl_password"}),
-        candles={"history": 20},
+        candles={"history": 20, "provisional": in_progress},
         signals={"rsi_low": 49.0, "rsi_high": 51.0, "hysteresis": 0.5},
     )
 
@@ -101,40 +109,39 @@ def expected(settings: Config, tables: list[HistoryTable], feed: list[Kline]) ->
     return found
 
 
-def test_a_kill_in_the_middle_of_every_candle_changes_no_value(
-    job_broker: TestBroker, flink: TestFlink, candles: Config, submit: Callable[[], str]
-) -> None:
-    """History, an hour of klines, the TaskManager killed between: candles and all that follows from them are the engine's, bit for bit."""
-    now_ms = time.time_ns() // 1_000_000
-    start = (now_ms - 5 * 60_000) // HOUR_MS * HOUR_MS - HOUR_MS
+def through_a_kill(broker: TestBroker, flink: TestFlink, settings: Config, submit: Callable[[], str], longest: str) -> list[dict[str, Any]]:
+    """History, the klines of one candle of the longest interval and a little more, the TaskManager killed between.
+
+    Candles and all that follows from them have to be the engine's, bit for bit. Returns the candles that were built.
+    """
+    length_ms = INTERVALS[longest]
+    start = (time.time_ns() // 1_000_000 - 5 * 60_000) // length_ms * length_ms - length_ms
     tables, records, offsets = [], [], dict.fromkeys(range(CANDLE_HISTORY.partitions), 0)
     for symbol in SYMBOLS:
         shard = partition_of(symbol, CANDLE_HISTORY.partitions)
-        for interval in ("1m", "5m", "15m", "30m", "1h"):
+        for interval in HOURLY:
             offsets[shard] += 1
             table, record = history(symbol, interval, start, offsets[shard])
             tables.append(table)
             records.append(record)
-    publish(job_broker.bootstrap_servers, records)
-    feed = [each for pair in zip(*(series(s, range(FEED_S), start) for s in SYMBOLS), strict=True) for each in pair]
+    publish(broker.bootstrap_servers, records)
+    seconds = range(length_ms // SECOND_MS + OVER_S)
+    feed = [each for pair in zip(*(series(s, seconds, start) for s in SYMBOLS), strict=True) for each in pair]
     middle = len(feed) // 2 + 61  # in the middle of a candle of each interval
-    publish(job_broker.bootstrap_servers, map(record_of, feed[:middle]))
+    publish(broker.bootstrap_servers, map(record_of, feed[:middle]))
     job = submit()
-    topics = [Topic(job_broker.bootstrap_servers, topic.name) for topic in TOPICS]
-    provisional = Topic(job_broker.bootstrap_servers, PROVISIONAL_CANDLES.name)
-    eventually(lambda: len(provisional.read()) >= middle, WITHIN_S, "the first half is through")
+    topics = [Topic(broker.bootstrap_servers, topic.name) for topic in TOPICS]
+    minutes = middle // len(SYMBOLS) // 60 * len(SYMBOLS)
+    eventually(lambda: _built(topics[0].values(), "1m") >= minutes, WITHIN_S, "the first half is through")
     eventually(lambda: flink.cluster.checkpoints_completed(job) > 0, WITHIN_S, "a checkpoint completes")
-    publish(job_broker.bootstrap_servers, map(record_of, feed[middle:]))
+    publish(broker.bootstrap_servers, map(record_of, feed[middle:]))
     flink.kill_task_manager()
     flink.start_task_manager()
 
-    right = expected(candles, tables, feed)
-
-    def lacking() -> list[Identity]:
-        return sorted(right.keys() - collected(topics).keys(), key=str)
+    right = expected(settings, tables, feed)
 
     def all_there() -> bool:
-        assert lacking() == []
+        assert sorted(right.keys() - collected(topics).keys(), key=str) == []
         return True
 
     eventually(all_there, WITHIN_S, "all records are there")
@@ -142,13 +149,37 @@ def test_a_kill_in_the_middle_of_every_candle_changes_no_value(
     assert {key: found[key] for key in right} == right
     # Until their history had come, values of the live run alone were published: never ready, and outranked since.
     assert {key[4] for key in found.keys() - right.keys()} <= {start}
-    built = [orjson.loads(value) for key, value in right.items() if key[0] == CANDLES.name and key[-1] == 0]
-    assert {candle["i"] for candle in built if candle["complete"]} == {"1m", "5m", "15m", "30m", "1h"}
     assert any(key[0] == SIGNALS.name for key in right)
+    for topic in topics:
+        topic.close()
+    return [orjson.loads(value) for key, value in right.items() if key[0] == CANDLES.name and key[-1] == 0]
+
+
+def _built(candles: list[dict[str, Any]], interval: str) -> int:
+    return sum(candle["i"] == interval and candle["origin"] == CandleOrigin.BUILT for candle in candles)
+
+
+def test_a_kill_in_the_middle_of_every_candle_changes_no_value(
+    job_broker: TestBroker, flink: TestFlink, candles: Config, submit: Callable[[], str]
+) -> None:
+    """History, an hour of klines, the TaskManager killed between: candles and all that follows from them are the engine's, bit for bit."""
+    built = through_a_kill(job_broker, flink, candles, submit, "1h")
+    assert {candle["i"] for candle in built if candle["complete"]} == set(HOURLY)
+    provisional = Topic(job_broker.bootstrap_servers, PROVISIONAL_CANDLES.name)
+    eventually(provisional.read, WITHIN_S, "candles in progress are there")
     newest = orjson.loads(provisional.records[-1].value or b"")
     assert newest["candles"].keys() == INTERVALS.keys()
-    for topic in (*topics, provisional):
-        topic.close()
+    provisional.close()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("in_progress", [False])
+def test_a_kill_in_the_middle_of_a_day_changes_no_value(
+    job_broker: TestBroker, flink: TestFlink, candles: Config, submit: Callable[[], str]
+) -> None:
+    """The same with the whole day before midnight: of every interval a candle that was killed in its middle is whole, and right."""
+    built = through_a_kill(job_broker, flink, candles, submit, "1d")
+    assert {candle["i"] for candle in built if candle["complete"]} == INTERVALS.keys()
 
 
 def test_history_that_cannot_be_used_is_a_dead_letter(job_broker: TestBroker, submit: Callable[[], str]) -> None:
