@@ -24,7 +24,7 @@ from producer.history import History
 from producer.metrics import Metrics
 from producer.outlet import Outlet
 from producer.parts import Clock, Parts, check_choice
-from producer.reconcile import Reconciler
+from producer.reconcile import Reconcilers
 from producer.reload import Reloader
 from producer.tails import Tails
 from producer.wanted import Wanted
@@ -81,7 +81,7 @@ def _produce(config: Config, hangups: "SimpleQueue[bool]") -> NoReturn:
         wanted.start()
         reconciler = None
         if config.producer.reconcile_s:
-            reconciler = Reconciler(config, fleet, outlet, metrics, weights=weights, failures=failures)
+            reconciler = Reconcilers(config, fleet, outlet, metrics, weights=weights, failures=failures)
             stack.callback(reconciler.stop)
             reconciler.start()
         parts = Parts(outlet, fleet, wanted, watched, clock, reconciler, history)

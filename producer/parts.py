@@ -16,7 +16,7 @@ from producer.fleet import Fleet
 from producer.history import History
 from producer.metrics import Metrics
 from producer.outlet import Outlet
-from producer.reconcile import Reconciler
+from producer.reconcile import Reconcilers
 from producer.wanted import Wanted
 
 _JOIN_S = 1.0  # with all others below the five seconds in which a part ends
@@ -55,7 +55,7 @@ class Parts:
     wanted: Wanted
     watched: Watched
     clock: Clock
-    reconciler: Reconciler | None
+    reconciler: Reconcilers | None
     history: History | None
 
     def check(self, config: Config) -> None:

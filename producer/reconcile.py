@@ -4,8 +4,9 @@
                                         └─► differs ─► asked again 5 s later ─► the same: counted, logged, and
                                                                                   REST's kline goes to the repairs
 
-Nothing waits for it. It asks with what others leave of the exchange's weight, and if the exchange is away, or says that too
-much is asked, a comparison is put off: the symbol stays the next one to be compared.
+Several threads share the symbols, since one would mostly wait for answers: a full market takes two comparisons a second and more, two
+requests each. Nothing waits for them. They ask with what others leave of the exchange's weight, and if the exchange is away, or says
+that too much is asked, a comparison is put off: the symbol stays the next one to be compared.
 """
 
 import random
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from queue import SimpleQueue
 from typing import Protocol
+from zlib import crc32
 
 import structlog
 
@@ -37,7 +39,8 @@ log = structlog.get_logger()
 _SAMPLE_S = 20.0
 _SETTLE_S = 5.0  # a second's klines and trades are in REST soon after it; the exchange doesn't say how soon
 _SPAN_MOST_MS = 60_000  # a refill can publish a thousand seconds within one sample: the newest are enough
-_UNDER_WAY_MOST = 200  # samples at once, were all of them put off: a full market at the default pace has 70
+_UNDER_WAY_MOST = 50  # samples of a thread at once, were all of them put off: a full market at the default pace has 17
+_THREADS = 4  # a full market at the default pace then bears round trips of half a second
 _PACE = 0.9  # a little faster than asked for, so that a late answer doesn't make a symbol wait longer than that
 _SHARE_LEAST_S = 0.05  # from sample to sample: more than the exchange's limits allow
 _LATE_MOST_S = 10.0  # so much is made up for by shorter distances
@@ -102,9 +105,14 @@ class Reconciler(threading.Thread):
         failures: "SimpleQueue[Exception]",
         sample_s: float = _SAMPLE_S,
         settle_s: float = _SETTLE_S,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
-        """`weights` is shared with whoever else asks the same exchange; the two spans are shorter in tests."""
-        super().__init__(name="reconcile", daemon=True)
+        """`weights` is shared with whoever else asks the same exchange; the two spans are shorter in tests.
+
+        `share`: number of this one, and how many share the symbols.
+        """
+        super().__init__(name=f"reconcile-{share[0]}", daemon=True)
+        self._share = share
         self._config = config
         self._fleet = fleet
         self._outlet = outlet
@@ -120,7 +128,6 @@ class Reconciler(threading.Thread):
         self._quiet_until_s = 0.0
         self._pauses = self._new_pauses()
         self._schedule = sched.scheduler(time.monotonic, self._stopped.wait)
-        metrics.reconcile_age.set_function(self._oldest_s)
 
     def reconfigure(self, config: Config) -> None:
         """Ask where another configuration says, from the next comparison on."""
@@ -274,12 +281,59 @@ class Reconciler(threading.Thread):
             turn.since_s = turn.asked_s if compared else turn.since_s
 
     def _join_and_leave(self) -> None:
-        followed, now_s = set(self._fleet.followed()), time.monotonic()
+        number, of = self._share
+        followed, now_s = {symbol for symbol in self._fleet.followed() if crc32(symbol.encode()) % of == number}, time.monotonic()
         self._turns = {symbol: self._turns.get(symbol) or _Turn(now_s) for symbol in followed}
 
-    def _oldest_s(self) -> float:
+    def oldest_s(self) -> float:
+        """How long ago the symbol that waits longest was compared, or joined."""
         turns = list(self._turns.values())
         return time.monotonic() - min(turn.since_s for turn in turns) if turns else 0.0
+
+
+class Reconcilers:
+    """All that share the symbols, as one."""
+
+    def __init__(
+        self,
+        config: Config,
+        fleet: Sampled,
+        outlet: Outlet,
+        metrics: Metrics,
+        *,
+        weights: Weights,
+        failures: "SimpleQueue[Exception]",
+        threads: int = _THREADS,
+        **spans_s: float,
+    ) -> None:
+        """None of them is started yet. `spans_s`: the two of a `Reconciler`."""
+        self._threads = tuple(
+            Reconciler(config, fleet, outlet, metrics, weights=weights, failures=failures, share=(number, threads), **spans_s)
+            for number in range(threads)
+        )
+        metrics.reconcile_age.set_function(lambda: max(each.oldest_s() for each in self._threads))
+
+    def start(self) -> None:
+        """Begin to compare."""
+        for each in self._threads:
+            each.start()
+
+    def reconfigure(self, config: Config) -> None:
+        """Ask where another configuration says, from the next comparison on."""
+        for each in self._threads:
+            each.reconfigure(config)
+
+    def stop(self) -> None:
+        """Ask all to end: within half a second, unless a request to the exchange is under way."""
+        for each in self._threads:
+            each.stop()
+
+    def ended(self, within_s: float) -> bool:
+        """Whether all have, by then."""
+        until_s = time.monotonic() + within_s
+        for each in self._threads:
+            each.join(max(0.0, until_s - time.monotonic()))
+        return not any(each.is_alive() for each in self._threads)
 
 
 def _found(sample: _Sample, others: Mapping[Against, Mapping[int, Kline]]) -> Iterator[Mismatch]:

@@ -1,6 +1,7 @@
 """What was published beside what a real stand-in says, through a real broker: the thread in the producer, and `klinestream verify feed`."""
 
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from klinestream.standin.intervals import INTERVALS
 from producer.feed import Feed
 from producer.metrics import Metrics
 from producer.outlet import Outlet
-from producer.reconcile import Reconciler
+from producer.reconcile import Reconcilers
 from tests.eventually import eventually
 from tests.integration.running_producer import Since, create_topics, empty_topics
 from tests.integration.running_standin import RunningStandin, running
@@ -128,22 +129,21 @@ def of(standin: RunningStandin, publisher: Publisher, symbol: str, kind: type[Fe
 
 
 @contextmanager
-def reconciling(standin: RunningStandin, fed: tuple[Fed, Outlet, Metrics]) -> Iterator[Reconciler]:
-    """The thread, ended in the end; nothing must have gone to its failures."""
+def reconciling(standin: RunningStandin, fed: tuple[Fed, Outlet, Metrics]) -> Iterator[None]:
+    """Two threads, of which one has the symbol, ended in the end; nothing must have gone to their failures."""
     failures: SimpleQueue[Exception] = SimpleQueue()
     config = Config(
         exchange=ExchangeConfig(rest_url=standin.http),
         producer=ProducerConfig(reconcile_s=0.2, backoff_first_s=0.05, backoff_most_s=0.2),
     )
     exchange, outlet, metrics = fed
-    thread = Reconciler(config, exchange, outlet, metrics, weights=Weights(6000), failures=failures, sample_s=0.05, settle_s=0.2)
-    thread.start()
+    both = Reconcilers(config, exchange, outlet, metrics, weights=Weights(6000), failures=failures, threads=2, sample_s=0.05, settle_s=0.2)
+    both.start()
     try:
-        yield thread
+        yield
     finally:
-        thread.stop()
-        thread.join(SOON_S)
-        assert not thread.is_alive()
+        both.stop()
+        assert both.ended(SOON_S)
         assert failures.empty()
 
 
@@ -227,6 +227,30 @@ def test_a_symbol_that_the_exchange_does_not_know_holds_up_no_other(standin: Run
         eventually(lambda: value(metrics, "reconcile_put_off_total", reason="answer") >= 2, SOON_S, "refused twice")
         eventually(lambda: value(metrics, "reconciled_klines_total", against="trades") >= 40, SOON_S, "the other one compared")
     assert mismatches(metrics) == {}
+
+
+def test_threads_share_the_symbols(standin: RunningStandin, publisher: Publisher) -> None:
+    """Each symbol is compared by one thread, and always the same; the threads have some each."""
+    names = [f"ABSENT{number}USDT" for number in range(20)]
+    seen: dict[str, set[str]] = {name: set() for name in names}
+
+    class Many(Fed):
+        """Symbols that nothing is known of."""
+
+        def followed(self) -> list[str]:
+            return names
+
+        def sample(self, symbol: str) -> None:
+            seen[symbol].add(threading.current_thread().name)
+
+        def sampled(self, symbol: str) -> Sequence[bytes]:
+            return [encode_kline(kline(symbol))]
+
+    _, _, metrics = fed = of(standin, publisher, "BNBUSDT", Many)
+    with reconciling(standin, fed):
+        eventually(lambda: value(metrics, "reconcile_put_off_total", reason="answer") >= 2 * len(names), SOON_S, "each one twice")
+    assert all(len(threads) == 1 for threads in seen.values())
+    assert len(set.union(*seen.values())) == 2
 
 
 def verify(folder: Path, broker: TestBroker, standin: RunningStandin, *arguments: str) -> subprocess.CompletedProcess[str]:
