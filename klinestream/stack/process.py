@@ -17,6 +17,7 @@ from klinestream.market.errors import StackError
 MARK = "_KLINESTREAM_STACK"
 LOG_BYTES = 8 << 20
 _POLL_S = 0.02
+_LOOKS_IN_VAIN = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +120,12 @@ def sweep(prefix: str, within_s: float = 5.0) -> int:
     """Kill all marked processes until none is left; returns how many there were. Raises StackError if some stay."""
     killed: set[int] = set()
     deadline = time.monotonic() + within_s
-    while left := list(marked(prefix)):
-        if time.monotonic() > deadline:
+    looks_in_vain = 0
+    # Twice: a process that has only just begun its program doesn't show its environment, and so its mark, for a moment.
+    while looks_in_vain < _LOOKS_IN_VAIN:
+        left = list(marked(prefix))
+        looks_in_vain = 0 if left else looks_in_vain + 1
+        if left and time.monotonic() > deadline:
             raise StackError(
                 f"expected to end processes {[process.pid for process in left]} of an earlier run, but they stay: end them by hand"
             )
