@@ -15,6 +15,8 @@ from klinestream.stack.process import Command
 HOST = "127.0.0.1"
 LOCAL = frozenset({HOST, "localhost", "::1"})
 _CONF_FILES = ("log4j-console.properties", "log4j-cli.properties")
+# It listens on all addresses of the machine and can't be told otherwise: that is for networks of one's own, such as Compose's.
+_OPEN_TO_ALL = "metrics.reporter."
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,9 @@ def _write_configuration(folder: Path, found: Mapping[str, object]) -> None:
     source = shipped("flink-conf")
     for name in _CONF_FILES:
         shutil.copyfile(source / name, folder / name)
+    kept = "\n".join(line for line in (source / "config.yaml").read_text().splitlines() if not line.startswith(_OPEN_TO_ALL))
     added = "\n".join(f"{key}: {value}" for key, value in found.items())
-    (folder / "config.yaml").write_text(f"{(source / 'config.yaml').read_text()}\n# --- Found here ---\n\n{added}\n")
+    (folder / "config.yaml").write_text(f"{kept}\n\n# --- Found here ---\n\n{added}\n")
 
 
 def _of_this_machine(layout: Layout, ports: Ports, task_slots: int) -> Mapping[str, object]:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import httpx
+import psutil
 import pytest
 
 from bench import chaos
@@ -54,6 +55,20 @@ def test_the_status_page_sees_every_part_run(stack: TestStack) -> None:
         return bool(parts["producer"]["per_s"] and parts["windows"]["figures"].get("klines"))
 
     eventually(seen, _UP_S, "all parts run")
+
+
+def test_nothing_can_be_reached_from_elsewhere(stack: TestStack) -> None:
+    """Whatever the stack runs, the JVMs included, listens on this machine's own address alone; but for Flink's task managers."""
+    heard = {
+        (process.name(), connection.laddr.ip.removeprefix("::ffff:"))
+        for process in marked(f"{stack.config.stack.state_dir}#")
+        # PyFlink opens a port for each of its Python workers to call back on, and lets nobody say on which address.
+        if not any("TaskManagerRunner" in word for word in process.cmdline())
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert {name for name, _ in heard} >= {"java", "klinestream"}
+    assert {address for _, address in heard} == {"127.0.0.1"}, heard
 
 
 @pytest.mark.parametrize(
