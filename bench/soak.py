@@ -25,7 +25,7 @@ from tests.whole_stack import TestStack
 
 PARTS = ("server", "producer", "repair", "standin", "task-manager-1", "job-manager", "broker")
 _BACK_S = 180.0
-_PAUSE_S = (3.0, 15.0)
+_TICK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ def main(
     minutes: Annotated[float, typer.Option(min=1, max=600, help="How long.")] = 10.0,
     symbols: Annotated[int, typer.Option(min=1, max=1400, help="How many symbols.")] = 50,
     seed: Annotated[int, typer.Option(help="The same seed kills in the same order.")] = 1,
+    every: Annotated[float, typer.Option(min=3, max=3600, help="Seconds from a kill that is survived to the next one, in the mean.")] = 9.0,
     page: Annotated[bool, typer.Option("--page", help="Keep the chart open in a browser: neither it nor the server may grow.")] = False,
 ) -> None:
     """Kill, wait until all is well, and again; prove every number in the end."""
@@ -62,16 +63,22 @@ def main(
             opened.callback(chart.close)
         until = time.monotonic() + 60 * minutes
         while time.monotonic() < until:
-            time.sleep(chosen.uniform(*_PAUSE_S))
+            _wait(min(until, time.monotonic() + chosen.uniform(every / 3, every * 5 / 3)), chart)
             part = chosen.choice(parts)
             outages.append(_strike(stack, part))
             console.print(f"{part}: data on the chart again after {outages[-1].seconds:.1f} s")
-            if chart is not None:
-                chart.look()
         _report(report, stack, outages)
         grown = report_page(report, chart.looks) if chart is not None else []
     report.write()
     assert not grown, f"expected to hold no more in the second half than in the first, but this grew: {', '.join(grown)}"
+
+
+def _wait(until_s: float, chart: OpenPage | None) -> None:
+    """Let it run, and look at the page meanwhile."""
+    while time.monotonic() < until_s:
+        time.sleep(_TICK_S)
+        if chart is not None:
+            chart.look()
 
 
 def _strike(stack: TestStack, part: str) -> Outage:
