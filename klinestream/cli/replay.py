@@ -6,10 +6,13 @@ from typing import Annotated
 import typer
 
 from klinestream.cli.gaps import time_of
+from klinestream.cli.replay_graph import graph
 from klinestream.market.errors import ConfigError
 from klinestream.runtime.config import Config
 
 app = typer.Typer(help="What was archived, again.", no_args_is_help=True)
+
+app.command()(graph)
 
 _FLUSH_S = 60.0
 _CLIENT_ID = "klinestream-replay"
