@@ -26,6 +26,7 @@ from server.metrics import Metrics
 from server.pages import add_pages
 from server.pipeline import routes as pipeline_rest
 from server.pipeline.pipeline import Pipeline
+from server.rest import correlations as rest_correlations
 from server.rest import market as rest_market
 from server.rest import routes as rest
 from server.rest.errors import add_handlers
@@ -81,6 +82,7 @@ def create_app(
     app.include_router(rest.routes(sources))
     app.include_router(pipeline_rest.routes(pipeline))
     app.include_router(rest_market.routes(sources, config.stale_after_s))
+    app.include_router(rest_correlations.routes(sources))
     app.include_router(exchange_rest.routes(sources, config.requests_per_s))
     complete(app)
     _add_websocket(app, config, hub)

@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.types import Scope
 
-PAGES = {"/chart": "chart.html", "/market": "market.html", "/status": "status.html"}
+PAGES = {"/chart": "chart.html", "/market": "market.html", "/graph": "graph.html", "/status": "status.html"}
 """Which file stands at which path."""
 DAY_S = 86_400
 _PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"

@@ -2,9 +2,9 @@
 
     each symbol a group ─► moves, one symbol after the other, to the group that raises modularity most ─► groups become symbols ─► again
 
-Blondel, Guillaume, Lambiotte and Lefebvre, "Fast unfolding of communities in large networks", Journal of Statistical Mechanics P10008, 2008;
-weights are correlations, and only positive ones: what moves against each other is no group. Theirs goes through the symbols in a
-random order; here it is that of the names, so that the same graph has the same groups.
+Blondel, Guillaume, Lambiotte and Lefebvre, "Fast unfolding of communities in large networks", Journal of Statistical Mechanics
+P10008, 2008; weights are correlations, and only positive ones: what moves against each other is no group. Theirs goes through the
+symbols in a random order; here it is that of the names, so that the same graph has the same groups.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,7 @@ _ROUNDS_MOST = 50
 _GAIN_LEAST = 1e-9  # less is rounding, and could go round in circles
 
 
-def groups_of(
-    symbols: Sequence[str], a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], r: npt.NDArray[np.float64]
-) -> list[str | None]:
+def groups_of(symbols: Sequence[str], a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], r: npt.NDArray[np.float64]) -> list[str | None]:
     """The group of each symbol, as the name of the one that is most strongly bound within it; None for a symbol without positive edges.
 
     `a` and `b` are places of symbols, `r` the correlation of each edge.

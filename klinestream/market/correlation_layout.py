@@ -1,8 +1,8 @@
 """Places in a plane, close where symbols move together: classical scaling of the distances √(2 (1 - r)). Pure and deterministic.
 
-Distance: Mantegna, "Hierarchical structure in financial markets", European Physical Journal B 11, 1999, equation 2: 0 for series that move as
-one, √2 for such that have nothing to do with each other, 2 for opposite ones. Scaling: Torgerson, "Multidimensional scaling: I. Theory
-and method", Psychometrika 17, 1952. With these distances the matrix to decompose, -½ J D² J, is J R J: the correlations, centred.
+Distance: Mantegna, "Hierarchical structure in financial markets", European Physical Journal B 11, 1999: 0 for series that move as one,
+√2 for such that have nothing to do with each other, 2 for opposite ones. Scaling: Torgerson, "Multidimensional scaling: I. Theory and
+method", Psychometrika 17, 1952. With these distances the matrix to decompose, -½ J D² J, is J R J: the correlations, centred.
 
 Scaling leaves open how the plane is turned and mirrored. Each symbol has a direction of its own, made from its name, and the plane is
 turned and mirrored to where the symbols lie in their directions as much as they can (Schönemann, "A generalized solution of the orthogonal
@@ -42,7 +42,7 @@ def _centred(r: Floats) -> Floats:
 
 
 def _scaled(centred: Floats) -> Floats:
-    """The two greatest eigenvectors, each as long as its eigenvalue's root: by subspace iteration, for a whole decomposition takes seconds."""
+    """The two greatest eigenvectors, each as long as its eigenvalue's root, by subspace iteration: all of them would take seconds."""
     count = len(centred)
     block = np.random.default_rng(0).standard_normal((count, min(_BLOCK, count)))
     for _ in range(_STEPS):

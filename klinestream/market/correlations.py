@@ -5,7 +5,7 @@
 
 Laws, each a property test in `tests/property/test_correlation_laws.py`:
 
-- **A pair is its own.** A pair's value is the same alone and among a thousand others, to the last bit; so is a table of pairs made in parts.
+- **A pair is its own.** Its value is the same alone and among a thousand others, to the last bit; so is a table made in parts.
 - **Order doesn't matter.** Symbols in another order give the same graph.
 - **Unknown is null**, in arrays nan, never zero: pairs with too few common returns, and series that stand still.
 
@@ -14,8 +14,8 @@ correlation doesn't depend on a series' scale; an integer is two halves of 21 bi
 float64 multiplies matrices of them without any rounding, in whatever order the processor sums up (after Ozaki, Ogita, Oishi and Rump,
 "Error-free transformations of matrix multiplication by using fast routines of matrix multiplication", Numerical Algorithms 59, 2012).
 
-Correlations as the distances of a graph of securities: Mantegna, "Hierarchical structure in financial markets", European Physical Journal B 11,
-1999, equation 2.
+Correlations as the distances of a graph of securities: Mantegna, "Hierarchical structure in financial markets", European Physical
+Journal B 11, 1999.
 """
 
 from collections.abc import Sequence
@@ -120,7 +120,8 @@ def graph(symbols: Sequence[str], closes: Floats, rule: Rule) -> Graph:
     """
     if len(symbols) > SYMBOLS_MOST or closes.shape[1] > CANDLES_MOST:
         raise ConfigError(
-            f"expected at most {SYMBOLS_MOST:,} symbols and {CANDLES_MOST:,} candles, got {len(symbols):,} and {closes.shape[1]:,}: choose fewer"
+            f"expected at most {SYMBOLS_MOST:,} symbols and {CANDLES_MOST:,} candles, "
+            f"got {len(symbols):,} and {closes.shape[1]:,}: choose fewer"
         )
     # By name: what follows must not depend on the order in which symbols came.
     order = sorted(range(len(symbols)), key=lambda place: symbols[place])
@@ -154,7 +155,7 @@ def log_returns(closes: Floats) -> Floats:
 
 
 def correlated(returns: Floats, common_least: int = COMMON_LEAST) -> Pairs:
-    """Pearson's correlation of each pair over the moments that both have: nan with fewer than `common_least` of them, or if one stands still."""
+    """Pearson's correlation of each pair over what both have: nan with fewer than `common_least` returns, or where one stands still."""
     digits = _digits(returns)
     count = len(returns)
     r, observations = np.empty((count, count)), np.empty((count, count), np.int16)

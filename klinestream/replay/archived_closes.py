@@ -1,6 +1,6 @@
 """Closes of archived candles, symbols × moments: straight from the columns of the files, one group of rows after the other.
 
-    file ─► group of rows ─► of the interval and span, complete, not a tombstone ─► its place: symbol, moment ─► kept if its revision is higher
+    file ─► some rows ─► of the interval and span, complete, no tombstone ─► symbol, moment ─► kept if its revision is higher
 
 A candle of history stands in the day's folder in which it was fetched, so any later day may hold one; each file's own times tell which do.
 """

@@ -180,3 +180,58 @@ LINES_RESPONSES = _columns(
         "line": ("48 closes from `from` on, 0 the least of them, 100 the greatest, null where there is none", [0, 40, 100, None]),
     },
 )
+_NODES: dict[str, tuple[Any, str, Any]] = {
+    "symbol": ("string", "upper case, in order of name", _SYMBOL),
+    "group": (["string", "null"], "the symbol at the heart of those that move with it; null where none does", _SYMBOL),
+    "x": (["number", "null"], "place in a plane, near to those that move with it; null where no correlation is known", 0.412345),
+    "y": (["number", "null"], "the other coordinate", -0.103456),
+    "volatility": (["number", "null"], "standard deviation of a candle's log return", 0.000812),
+    "degree": ("integer", "how many edges it has", 1),
+    "candles": ("integer", "how many whole candles of the window are there", 120),
+    "returns": ("integer", "how many returns from one candle to the next", 119),
+}
+_EDGES: dict[str, tuple[Any, str, Any]] = {
+    "a": ("string", "one end", _SYMBOL),
+    "b": ("string", "the other one, later by name", "ETHBTC"),
+    "r": ("number", "Pearson's correlation of the log returns that both have", 0.8125),
+    "observations": ("integer", "how many returns both have", 119),
+    "z": ("number", "Fisher's z: how many standard errors r is from zero", 12.2181),
+}
+
+
+def _as_columns(columns: dict[str, tuple[Any, str, Any]]) -> dict[str, Any]:
+    properties = {name: {"type": "array", "items": {"type": kind}, "description": meaning} for name, (kind, meaning, _) in columns.items()}
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+_GRAPH_HEAD: dict[str, tuple[Any, str, Any]] = {
+    "server_time": ("integer", "when the graph was made, ms since 1970 UTC", _OPENED + 60_410),
+    "interval": ("string", "as asked for, like candles, least and most", "1m"),
+    "candles": ("integer", "of the window", 120),
+    "least": ("number", "the weakest correlation of an edge, whatever its sign", 0.6),
+    "most": ("integer", "edges that a symbol may call its own", 5),
+    "common_least": ("integer", "how many common returns a correlation needs", 30),
+    "candles_read": ("boolean", "false until the server has read all candles", True),
+    "from": (["integer", "null"], "when the window begins, ms since 1970 UTC; null where no candle has closed", _OPENED - 7_140_000),
+    "time": (["integer", "null"], "when it ends: the end of the newest closed candle", _OPENED + 60_000),
+}
+_GRAPH = {
+    "type": "object",
+    "properties": {name: {"type": kind, "description": meaning} for name, (kind, meaning, _) in _GRAPH_HEAD.items()}
+    | {"nodes": _as_columns(_NODES), "edges": _as_columns(_EDGES)},
+    "required": [*_GRAPH_HEAD, "nodes", "edges"],
+}
+_GRAPH_EXAMPLE = {name: value for name, (_, _, value) in _GRAPH_HEAD.items()} | {
+    name: {column: [value] for column, (_, _, value) in columns.items()} for name, columns in (("nodes", _NODES), ("edges", _EDGES))
+}
+CORRELATION_RESPONSES: dict[int | str, Any] = {
+    200: {
+        "description": "The graph as columns, edges strongest first; in CSV and Arrow its edges",
+        "content": {MEDIA_TYPES[Format.JSON]: {"schema": _GRAPH, "example": _GRAPH_EXAMPLE}}
+        | {MEDIA_TYPES[form]: {"schema": {"type": "string"}} for form in (Format.CSV, Format.ARROW)},
+    },
+    304: {"description": "As the tag of If-None-Match says, nothing has changed"},
+    **{code: _ERRORS[code] for code in (422, 429)},
+    404: _UNKNOWN,
+    503: _EARLY,
+}

@@ -1,31 +1,22 @@
 """/api/v1/market: the whole market for a table of it. Made and encoded once a second at most, however many ask."""
 
-import asyncio
-import gzip
-import hashlib
-import time
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Generic, TypeVar, get_args
+from typing import Annotated, get_args
 
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from server.rest.docs import LINES_RESPONSES, MARKET_RESPONSES
+from server.rest.kept import Body, Kept, answered, body_of
 from server.rest.market_table import LINE_INTERVAL, Columns, Days, Listing, line_columns, market_columns, rsi_columns, usual_rsi
-from server.rest.query import Format, Interval
+from server.rest.query import Interval
 from server.rest.sources import Sources
 from server.rest.symbols import known_names
-from server.stream.encoding import JSON
-
-T = TypeVar("T")
 
 KEPT_S = 1.0
 LINES_KEPT_S = 30.0
-PACKED_LEVEL = 5
-"""Of gzip: higher ones take longer and save next to nothing."""
 
 
 class MarketQuery(BaseModel):
@@ -42,38 +33,6 @@ class LinesQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
-    """An answer as it is sent, plain and packed. The tag changes with the data, not with the time at which it was made."""
-
-    plain: bytes
-    packed: bytes
-    tag: str
-
-
-class Kept(Generic[T]):
-    """What takes long to make: made when it is asked for, kept a while, and made once however many ask meanwhile."""
-
-    def __init__(self, make: Callable[[], Awaitable[T]], kept_s: float, clock_s: Callable[[], float] = time.monotonic) -> None:
-        """Nothing is made yet."""
-        self._make = make
-        self._kept_s = kept_s
-        self._clock_s = clock_s
-        self._task: asyncio.Task[T] | None = None
-        self._until_s = 0.0
-
-    async def get(self) -> T:
-        """What was made within the time that it is kept. A fault is kept too: who asks again at once gets the same."""
-        if self._task is None or (self._task.done() and self._clock_s() >= self._until_s):
-            self._until_s = self._clock_s() + self._kept_s
-            self._task = asyncio.create_task(self._made())
-        # One who goes away must not end it for the others.
-        return await asyncio.shield(self._task)
-
-    async def _made(self) -> T:
-        return await self._make()
-
-
 def routes(sources: Sources, stale_after_s: float) -> APIRouter:
     """Both routes."""
     router = APIRouter(prefix="/api/v1", tags=["now"])
@@ -85,11 +44,11 @@ def routes(sources: Sources, stale_after_s: float) -> APIRouter:
 
     @router.get("/market", response_class=Response, responses=MARKET_RESPONSES, summary="Every symbol: price, day and RSI, as columns")
     async def of_interval(query: Annotated[MarketQuery, Query()], request: Request) -> Response:
-        return _answer(await bodies[query.interval].get(), request)
+        return answered(await bodies[query.interval].get(), request)
 
     @router.get("/market/lines", response_class=Response, responses=LINES_RESPONSES, summary="Every symbol's day as a small line")
     async def of_day(_: Annotated[LinesQuery, Query()], request: Request) -> Response:
-        return _answer(await (lines if sources.candle_feed.complete else early).get(), request)
+        return answered(await (lines if sources.candle_feed.complete else early).get(), request)
 
     return router
 
@@ -141,29 +100,13 @@ class _Market:
             "candles_read": common.candles_read,
             "stale_after_ms": self._stale_after_ms,
         }
-        return _body(self._sources.now_ms(), head, common.encoded | _encoded(rsi_columns(common.symbols, interval, store)))
+        return body_of(self._sources.now_ms(), head, common.encoded | _encoded(rsi_columns(common.symbols, interval, store)))
 
     def _lines(self, symbols: list[str], candles_read: bool) -> Body:
         now_ms = self._sources.now_ms()
         first_ms, columns = line_columns(symbols, now_ms, self._sources.store)
-        return _body(now_ms, {"interval": LINE_INTERVAL, "from": first_ms, "candles_read": candles_read}, _encoded(columns))
+        return body_of(now_ms, {"interval": LINE_INTERVAL, "from": first_ms, "candles_read": candles_read}, _encoded(columns))
 
 
 def _encoded(columns: Columns) -> dict[str, bytes]:
     return {name: orjson.dumps(column) for name, column in columns.items()}
-
-
-def _body(now_ms: int, head: Mapping[str, Any], columns: Mapping[str, bytes]) -> Body:
-    known = JSON.mapping(head, columns)
-    plain = JSON.mapping({"server_time": now_ms, **head}, columns)
-    # Weak: the time in it may differ.
-    return Body(plain, gzip.compress(plain, PACKED_LEVEL, mtime=0), f'W/"{hashlib.blake2b(known, digest_size=12).hexdigest()}"')
-
-
-def _answer(body: Body, request: Request) -> Response:
-    headers = {"etag": body.tag, "cache-control": "no-store", "vary": "accept-encoding"}
-    if body.tag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=headers)
-    if "gzip" not in request.headers.get("accept-encoding", ""):
-        return Response(body.plain, 200, headers, Format.JSON.media_type)
-    return Response(body.packed, 200, {**headers, "content-encoding": "gzip"}, Format.JSON.media_type)

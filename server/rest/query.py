@@ -38,27 +38,32 @@ Interval = Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d"]
 TimeMs = Annotated[int, Field(ge=0, lt=TIME_MOST_MS)]
 
 
-class Span(BaseModel):
-    """A span of time, and how much of it."""
+class Written(BaseModel):
+    """How an answer is written."""
 
     model_config = ConfigDict(extra="forbid")
 
-    from_ms: TimeMs | None = Field(None, alias="from", description="From this time on, ms since 1970 UTC: the oldest of them.")
-    to_ms: TimeMs | None = Field(None, alias="to", description="Before this time, ms since 1970 UTC; without `from` the newest of them.")
-    limit: int = Field(DEFAULT_LIMIT, ge=1, le=LIMIT_MOST, description="At most so many.")
     format: Format | None = Field(None, description="`json`, `csv` or `arrow` (an IPC stream); without it the header Accept decides.")
-
-    def checked(self) -> Self:
-        """The same, if it can be. Raises RestError."""
-        if self.from_ms is not None and self.to_ms is not None and self.from_ms > self.to_ms:
-            raise RestError(400, "from not after to", f"from={self.from_ms} and to={self.to_ms}", "swap them")
-        return self
 
     def written_as(self, accept: str | None) -> Format:
         """The format that is asked for, by parameter, else by the header Accept; JSON if neither names one."""
         if self.format is not None:
             return self.format
         return next((form for form in (Format.CSV, Format.ARROW) if form.media_type in (accept or "")), Format.JSON)
+
+
+class Span(Written):
+    """A span of time, and how much of it."""
+
+    from_ms: TimeMs | None = Field(None, alias="from", description="From this time on, ms since 1970 UTC: the oldest of them.")
+    to_ms: TimeMs | None = Field(None, alias="to", description="Before this time, ms since 1970 UTC; without `from` the newest of them.")
+    limit: int = Field(DEFAULT_LIMIT, ge=1, le=LIMIT_MOST, description="At most so many.")
+
+    def checked(self) -> Self:
+        """The same, if it can be. Raises RestError."""
+        if self.from_ms is not None and self.to_ms is not None and self.from_ms > self.to_ms:
+            raise RestError(400, "from not after to", f"from={self.from_ms} and to={self.to_ms}", "swap them")
+        return self
 
 
 class WindowsQuery(Span):

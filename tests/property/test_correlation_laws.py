@@ -1,6 +1,7 @@
 """The laws of the correlation graph, on series with holes, steady and flat ones among them."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -224,7 +225,7 @@ def test_windows_that_follow_each_other_look_alike() -> None:
     betas = rng.uniform(-1, 1, (80, 3))
     closes = np.exp((betas @ rng.normal(0, 0.01, (3, 160)) + rng.normal(0, 0.004, (80, 160))).cumsum(axis=1))
     found = [graph(names_of(80), closes[:, begin : begin + 120], Rule()) for begin in range(40)]
-    for one, other in zip(found, found[1:], strict=False):
+    for one, other in pairwise(found):
         moved = np.hypot(one.x - other.x, one.y - other.y)
         apart = np.hypot(one.x - one.x.mean(), one.y - one.y.mean())
         assert np.median(moved) < 0.3 * np.median(apart)

@@ -18,7 +18,7 @@ from server.app import create_app
 from server.candles.rows import decode_candles, decode_indicators
 from server.candles.store import CandleStore
 from server.rest.docs import CANDLE, INDICATOR, WINDOW
-from server.rest.market import Kept
+from server.rest.kept import Kept
 from server.rest.market_table import LINE_STEPS, Days, Listing, line_columns, market_columns, rsi_columns
 from server.rest.symbols import overview
 

@@ -19,10 +19,11 @@ from server.exchange.routes import INFO_PARAMS, KLINE_PARAMS
 from server.rest.query import LIMIT_MOST
 
 ROUTES = [
-    *(f"/api/v1/{name}" for name in ("windows", "candles", "indicators", "signals", "gaps", "symbols", "status", "market", "market/lines")),
+    *(f"/api/v1/{name}" for name in ("windows", "candles", "indicators", "signals", "gaps", "symbols", "status")),
+    *(f"/api/v1/{name}" for name in ("market", "market/lines", "correlations")),
     *(f"/api/v3/{name}" for name in ("ping", "time", "exchangeInfo", "klines", "uiKlines")),
 ]
-OURS = ("symbol", "interval", "from", "to", "limit", "format", "state")
+OURS = ("symbol", "interval", "from", "to", "limit", "format", "state", "candles", "symbols", "least", "most")
 NAMES = st.sampled_from(sorted({*OURS, *KLINE_PARAMS, *INFO_PARAMS}))
 VALUES = st.one_of(
     st.sampled_from(
