@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from klinestream.archive.columns import RAW, TIMESTAMP, TOMBSTONE
 from klinestream.archive.files import Files, Span, current, date_of
 from klinestream.market.correlations import SYMBOLS_MOST, Floats
+from klinestream.market.decimals import UNIT
 from klinestream.market.errors import ArchiveError, ConfigError
 from klinestream.market.intervals import INTERVALS
 from klinestream.market.topics import CANDLES
@@ -131,7 +132,7 @@ class Closes:
         # In order of revision, so that of one place the highest is written last.
         order = np.argsort(revisions, kind="stable")
         rows, at, revisions = rows[order], at[order], revisions[order]
-        closes = pc.cast(table.column("close"), pa.float64()).to_numpy()[order]
+        closes = _units(table.column("close"))[order] / UNIT
         higher = revisions > self._revisions[rows, at]
         self._revisions[rows[higher], at[higher]] = revisions[higher]
         self._closes[rows[higher], at[higher]] = closes[higher]
@@ -156,6 +157,14 @@ class Closes:
             more = max(more, len(self._closes))
             self._closes = np.concatenate([self._closes, np.full((more, self._moments), np.nan)])
             self._revisions = np.concatenate([self._revisions, np.full((more, self._moments), -1)])
+
+
+def _units(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Prices as integers of 1e-8: Arrow's own way to float64 rounds otherwise than a division does."""
+    prices = pa.concat_arrays([*column.chunks, pa.array([], column.type)])
+    # A decimal is 16 bytes, and a price fits into the lower eight.
+    halves = np.frombuffer(prices.buffers()[1], np.int64).reshape(-1, 2)
+    return halves[prices.offset : prices.offset + len(prices), 0]
 
 
 def closes_of(candles: Candles, spans: Sequence[Span], from_ms: int, to_ms: int) -> Closes:

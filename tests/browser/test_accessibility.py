@@ -60,7 +60,7 @@ def test_all_controls_are_reached_by_tab_and_show_it(server: ServerProcess, open
     """Tab goes through every control in the order in which they stand, each with a visible outline."""
     page = chart(server, open_page)
     outlined: list[str] = []
-    for _ in range(20):
+    for _ in range(21):
         page.keyboard.press("Tab")
         name, width = page.evaluate(_FOCUSED)
         if name == "klinestream" and outlined:
@@ -69,5 +69,5 @@ def test_all_controls_are_reached_by_tab_and_show_it(server: ServerProcess, open
         outlined.append(name)
     intervals = ["Windows", "1m", "5m", "15m", "30m", "1h", "4h", "1d"]
     tools = ["indicators-open", "live", "replay-open", "export-open", "theme", "help-open"]
-    wanted = ["klinestream", "chooser-open", "Market", "Status", *intervals, *tools]
+    wanted = ["klinestream", "chooser-open", "Market", "Graph", "Status", *intervals, *tools]
     assert [name for name in outlined if name in wanted] == wanted
