@@ -38,7 +38,8 @@ def layout_of(symbols: Sequence[str], r: Floats) -> tuple[Floats, Floats]:
 def _centred(r: Floats) -> Floats:
     np.fill_diagonal(r, 1.0)
     means = r.mean(axis=1)
-    return r - means[:, None] - means[None, :] + means.mean()
+    centred: Floats = r - means[:, None] - means[None, :] + means.mean()
+    return centred
 
 
 def _scaled(centred: Floats) -> Floats:

@@ -74,7 +74,8 @@ class Edges:
         Fisher, "On the probable error of a coefficient of correlation deduced from a small sample", Metron 1, 1921. Beyond 2.58 one in a
         hundred pairs of unrelated series is. A correlation of 1 counts as a little less.
         """
-        return np.arctanh(np.clip(self.r, -_WHOLE, _WHOLE)) * np.sqrt(self.observations - 3.0)
+        found: Floats = np.arctanh(np.clip(self.r, -_WHOLE, _WHOLE)) * np.sqrt(self.observations - 3.0)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,8 @@ def log_returns(closes: Floats) -> Floats:
     [[0.0, nan, nan, 0.6931]]
     """
     logs = np.log(np.where(closes > 0, closes, np.nan))
-    return logs[:, 1:] - logs[:, :-1]
+    found: Floats = logs[:, 1:] - logs[:, :-1]
+    return found
 
 
 def correlated(returns: Floats, common_least: int = COMMON_LEAST) -> Pairs:

@@ -195,7 +195,7 @@ _EDGES: dict[str, tuple[Any, str, Any]] = {
     "b": ("string", "the other one, later by name", "ETHBTC"),
     "r": ("number", "Pearson's correlation of the log returns that both have", 0.8125),
     "observations": ("integer", "how many returns both have", 119),
-    "z": ("number", "Fisher's z: how many standard errors r is from zero", 12.2181),
+    "z": ("number", "Fisher's z: how many standard errors r is from zero", 12.2172),
 }
 
 

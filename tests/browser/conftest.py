@@ -28,7 +28,7 @@ _FLAGS = (
 # A chart that is shifted sixty times a second takes most of a core where no graphics card does it: only tests of motion have it.
 _CONTEXT = {"viewport": {"width": 1280, "height": 760}, "reduced_motion": "reduce"}
 MOVING = {"reduced_motion": "no-preference"}
-_LOST = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
+_LOST = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "ERR_INTERNET_DISCONNECTED")
 _NOTE_VIOLATIONS = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) => violations.push(`${event.violatedDirective} ${event.blockedURI}`));

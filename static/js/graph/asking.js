@@ -29,8 +29,8 @@ export class Asking {
   }
 
   /** @param {import("./choices.js").Choices} choices */
-  follow({ interval, candles, least }) {
-    const address = `/api/v1/correlations?interval=${interval}&candles=${candles}&least=${least}`;
+  follow({ interval, candles, least, symbols }) {
+    const address = `/api/v1/correlations?interval=${interval}&candles=${candles}&least=${least}${symbols && `&symbols=${symbols}`}`;
     if (address === this.address) return;
     this.address = address;
     this.tag = "";

@@ -3,6 +3,7 @@
 /**
  * @typedef {Object} Choices
  * @property {string} find words, parted by spaces or commas: a symbol that holds any of them is found
+ * @property {string} symbols those that are compared, parted by commas; empty for all
  * @property {string} interval of the candles
  * @property {number} candles of the window
  * @property {number} least the weakest correlation of a line
@@ -14,9 +15,11 @@ export const LEAST_LEAST = 0.2;
 export const LEAST_MOST = 0.95;
 const LEAST_STEP = 0.05;
 const FIND_MOST = 400;
+const SYMBOLS_MOST_CHARS = 8000;
+const SYMBOLS = /^[\w\-.:]+(,[\w\-.:]+)*$/;
 
 /** @type {Choices} */
-export const DEFAULTS = { find: "", interval: "1m", candles: 120, least: 0.6 };
+export const DEFAULTS = { find: "", symbols: "", interval: "1m", candles: 120, least: 0.6 };
 
 /** @param {string} search a link's part from ? on; what makes no sense in it is the default @returns {Choices} */
 export function readChoices(search) {
@@ -25,6 +28,7 @@ export function readChoices(search) {
   const candles = Number(asked.get("candles"));
   return {
     find: (asked.get("find") ?? "").slice(0, FIND_MOST),
+    symbols: symbolsOf(asked.get("symbols") ?? ""),
     interval: INTERVALS.includes(interval) ? interval : DEFAULTS.interval,
     candles: CANDLES.includes(candles) ? candles : DEFAULTS.candles,
     least: leastOf(asked.get("least")),
@@ -35,11 +39,18 @@ export function readChoices(search) {
 export function writeChoices(choices) {
   const asked = new URLSearchParams();
   if (choices.find) asked.set("find", choices.find);
+  if (choices.symbols) asked.set("symbols", choices.symbols);
   if (choices.interval !== DEFAULTS.interval) asked.set("interval", choices.interval);
   if (choices.candles !== DEFAULTS.candles) asked.set("candles", String(choices.candles));
   if (choices.least !== DEFAULTS.least) asked.set("least", String(choices.least));
   const text = asked.toString();
-  return text && `?${text}`;
+  return text && `?${text.replaceAll("%2C", ",")}`;
+}
+
+/** @param {string} text @returns {string} as the server takes it; empty if it makes no sense */
+function symbolsOf(text) {
+  const names = text.toUpperCase().slice(0, SYMBOLS_MOST_CHARS);
+  return SYMBOLS.test(names) ? names : "";
 }
 
 /** @param {?string} text @returns {number} the nearest step that the slider has */

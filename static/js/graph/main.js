@@ -112,8 +112,10 @@ function showTools() {
   const { choices } = state;
   if (find.value.trim() !== choices.find) find.value = choices.find;
   byId("find-clear").hidden = find.value === "";
-  least.value = String(choices.least);
-  byId("least-value").textContent = choices.least.toFixed(2);
+  if (!sliding) {
+    least.value = String(choices.least);
+    byId("least-value").textContent = choices.least.toFixed(2);
+  }
   candles.value = String(choices.candles);
   for (const button of document.querySelectorAll("#intervals [data-interval]")) {
     button.setAttribute("aria-pressed", String(/** @type {HTMLElement} */ (button).dataset.interval === choices.interval));
@@ -122,6 +124,7 @@ function showTools() {
   byId("theme").setAttribute("aria-label", THEME_TEXT[rememberedTheme()]);
 }
 
+let sliding = 0; // a timer, while the reader moves the slider
 let remembering = 0;
 
 function remember() {
@@ -183,13 +186,15 @@ function key(event) {
   event.preventDefault();
 }
 
-let sliding = 0;
-
 /** The number follows at once, the question once the slider rests. */
 function slide() {
-  byId("least-value").textContent = leastOf(least.value).toFixed(2);
+  const asked = leastOf(least.value);
+  byId("least-value").textContent = asked.toFixed(2);
   clearTimeout(sliding);
-  sliding = setTimeout(() => choose({ least: leastOf(least.value) }), SLIDE_WAIT_MS);
+  sliding = setTimeout(() => {
+    sliding = 0;
+    choose({ least: asked });
+  }, SLIDE_WAIT_MS);
 }
 
 /** The symbols of the table's row that the pointer or the focus is in: the first of them is looked at. @param {Event} event */

@@ -68,7 +68,7 @@ export class Model {
   /** @returns {?Notice} what stands where there is nothing to see, or too little */
   get notice() {
     const { nodes, interval, common_least: common, candles_read: read, least } = this.answer;
-    if (this.count === 0) return { kind: "all", title: read ? "No candle has closed yet" : "Candles are still being read", text: "The graph appears by itself." };
+    if (this.answer.time === null) return { kind: "all", title: read ? "No candle has closed yet" : "Candles are still being read", text: "The graph appears by itself." };
     if (this.tooShort === this.count) {
       const most = Math.max(...nodes.candles);
       const text = `A correlation needs ${common + 1} closed candles of ${interval} in a row, more or less; the symbol with most of them has ${most}.`;
