@@ -6,7 +6,9 @@ method", Psychometrika 17, 1952. With these distances the matrix to decompose, -
 
 Scaling leaves open how the plane is turned and mirrored. Each symbol has a direction of its own, made from its name, and the plane is
 turned and mirrored to where the symbols lie in their directions as much as they can (Schönemann, "A generalized solution of the orthogonal
-Procrustes problem", Psychometrika 31, 1966). So pictures of windows that follow each other look alike, and none has to know another.
+Procrustes problem", Psychometrika 31, 1966). So pictures of windows that follow each other look alike, and none has to know another;
+but now and then one is mirrored, when the second and third axis are about as strong, or the symbols lie in their directions as much one
+way as the other.
 """
 
 import hashlib

@@ -219,16 +219,17 @@ def test_places_keep_distances_that_fit_a_plane() -> None:
     assert np.allclose(found, squared, atol=1e-5)
 
 
-def test_windows_that_follow_each_other_look_alike() -> None:
-    """A candle further nothing is turned or mirrored: symbols move by much less than they are apart."""
-    rng = np.random.default_rng(2)
-    betas = rng.uniform(-1, 1, (80, 3))
+@pytest.mark.parametrize("seed", range(3))
+def test_windows_that_follow_each_other_look_alike(seed: int) -> None:
+    """A candle further nothing is turned or mirrored, where no two directions are as strong: symbols move by a tenth of their distances."""
+    rng = np.random.default_rng(seed)
+    betas = rng.uniform(-1, 1, (80, 3)) * (1.5, 1.0, 0.6)
     closes = np.exp((betas @ rng.normal(0, 0.01, (3, 160)) + rng.normal(0, 0.004, (80, 160))).cumsum(axis=1))
     found = [graph(names_of(80), closes[:, begin : begin + 120], Rule()) for begin in range(40)]
     for one, other in pairwise(found):
         moved = np.hypot(one.x - other.x, one.y - other.y)
         apart = np.hypot(one.x - one.x.mean(), one.y - one.y.mean())
-        assert np.median(moved) < 0.3 * np.median(apart)
+        assert np.median(moved) < 0.1 * np.median(apart)
 
 
 @pytest.mark.parametrize(("least", "most"), [(-0.1, 5), (1.1, 5), (float("nan"), 5), (0.5, 0), (0.5, 51)])
