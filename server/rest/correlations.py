@@ -119,8 +119,8 @@ class _Answers:
             self._sources.candles_read()
             for name in names:
                 self._sources.known(name)
-        if not names and (count := len(self._sources.store.candles.symbols())) > SYMBOLS_MOST:
-            raise RestError(422, f"at most {SYMBOLS_MOST} symbols", f"{count} that have candles", "name some of them in symbols")
+        if (count := len(names or self._sources.store.candles.symbols())) > SYMBOLS_MOST:
+            raise RestError(422, f"at most {SYMBOLS_MOST} symbols", f"{count}", "name some of them in symbols")
 
     async def _made(self, question: _Question) -> _Found:
         # Before the candles are looked at: what is said to be read is in the graph.

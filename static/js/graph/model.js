@@ -49,8 +49,8 @@ export class Model {
     return this.edges.filter(({ a, b }) => a === place || b === place);
   }
 
-  /** @returns {?number} ms, from the newest candle's end */
-  age(/** @type {number} */ now) {
+  /** @param {number} now @returns {?number} ms, from the newest candle's end */
+  age(now) {
     return this.answer.time === null ? null : now - this.answer.time;
   }
 
@@ -71,8 +71,9 @@ export class Model {
     if (this.answer.time === null) return { kind: "all", title: read ? "No candle has closed yet" : "Candles are still being read", text: "The graph appears by itself." };
     if (this.tooShort === this.count) {
       const most = Math.max(...nodes.candles);
-      const text = `A correlation needs ${common + 1} closed candles of ${interval} in a row, more or less; the symbol with most of them has ${most}.`;
-      return { kind: "all", title: `Needs ${common + 1} closed candles, has ${most}`, text: read ? text : `${text} Candles are still being read.` };
+      const text = `A correlation needs ${common} returns, each from one candle of ${interval} to the very next; the symbol with most candles has ${most}.`;
+      const title = most > common ? "Too many candles are missing" : `Needs ${common + 1} closed candles, has ${most}`;
+      return { kind: "all", title, text: read ? text : `${text} Candles are still being read.` };
     }
     if (this.edges.length === 0) return { kind: "some", title: `No pair reaches ${least.toFixed(2)}`, text: "Ask for less, or for another window." };
     return null;
