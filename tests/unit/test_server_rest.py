@@ -187,7 +187,19 @@ def test_the_openapi_document_has_an_example_and_bounds_everywhere() -> None:
     """Of each route an answer; of each parameter that takes a number or text of any length, the most of it."""
     [answer] = ask(app(), "/api/openapi.json")
     paths = answer.json()["paths"]
-    ours = ("windows", "candles", "indicators", "signals", "gaps", "symbols", "status", "pipeline", "market", "market/lines")
+    ours = (
+        "windows",
+        "candles",
+        "indicators",
+        "signals",
+        "gaps",
+        "symbols",
+        "status",
+        "pipeline",
+        "market",
+        "market/lines",
+        "correlations",
+    )
     theirs = ("ping", "time", "exchangeInfo", "klines", "uiKlines")
     assert set(paths) == {f"/api/v1/{name}" for name in ours} | {f"/api/v3/{name}" for name in theirs}
     for path, route in paths.items():
