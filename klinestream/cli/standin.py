@@ -2,6 +2,8 @@
 
 # `klinestream --help` must not wait for what only one command needs
 
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -74,6 +76,31 @@ def clear(ctx: typer.Context, url: Url = None) -> None:
     """End all faults."""
     with _client(ctx, url) as client:
         client.clear()
+
+
+@app.command()
+def bulk(  # noqa: PLR0917  # typer passes options by name
+    ctx: typer.Context,
+    out: Annotated[Path, typer.Option(help="Folder to write below.")],
+    first: Annotated[datetime, typer.Option("--from", help="First day.", formats=["%Y-%m-%d"])],
+    last: Annotated[datetime, typer.Option("--to", help="Last day; with --monthly its whole month.", formats=["%Y-%m-%d"])],
+    symbols: Annotated[str, typer.Option(help="Symbols, comma separated.")] = "BTCUSDT",
+    kind: Annotated[str, typer.Option(help="klines, trades or aggTrades.")] = "klines",
+    interval: Annotated[str, typer.Option(help="Of klines: 1s, 1m and so on, up to 1d.")] = "1s",
+    monthly: Annotated[bool, typer.Option(help="A file a month in place of one a day.")] = False,
+) -> None:
+    """Write bulk files of past days, in the form of the exchange's public archive, from the stand-in's market."""
+    import time
+
+    from klinestream.standin.bulk import Wanted, make
+    from klinestream.standin.markets import open_market
+
+    config: Config = ctx.obj
+    wanted = Wanted(kind, interval, first.date(), last.date(), monthly)
+    market = open_market(config.standin, time.time_ns() // 1_000_000)
+    names = [name.strip().upper() for name in symbols.split(",") if name.strip()]
+    for path in make(market, names, wanted, out):
+        typer.echo(path)
 
 
 def _run(config: Config, settings: StandinConfig, port: int) -> None:
