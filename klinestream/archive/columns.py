@@ -33,6 +33,8 @@ SCHEMA: Final = "schema_version"
 HEADERS: Final = "kafka_headers"
 RAW: Final = "raw_value"
 TOMBSTONE: Final = "tombstone"
+PRICE: Final = pa.decimal128(19, 8)
+VOLUME: Final = pa.decimal128(38, 8)
 
 _HEADER = pa.struct([("name", pa.string()), ("value", pa.binary())])
 _RECORD = (
@@ -264,8 +266,8 @@ _KINDS: dict[Kind, tuple[pa.DataType, Read, Callable[[pa.Array], Values]]] = {
     Kind.TEXT: (pa.string(), _plain, _listed),
     Kind.NOTE: (pa.string(), _plain, _listed),
     Kind.TIME_MS: (pa.int64(), _plain, _listed),
-    Kind.PRICE: (pa.decimal128(19, 8), _decimals, _shown),
-    Kind.VOLUME: (pa.decimal128(38, 8), _decimals, _shown),
+    Kind.PRICE: (PRICE, _decimals, _shown),
+    Kind.VOLUME: (VOLUME, _decimals, _shown),
     Kind.COUNT: (pa.int64(), _plain, _listed),
     Kind.TRADE_ID: (pa.int64(), _plain, _listed),
     Kind.NUMBER: (pa.float64(), _plain, _listed),

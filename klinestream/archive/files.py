@@ -11,6 +11,7 @@ from day to day.
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -150,18 +151,38 @@ class Files:
 
     def put(self, place: str, content: bytes) -> None:
         """Write a file, whole or not at all, on disk when this returns. Raises ArchiveError."""
+        self.put_aside(place, content)
+        self.settle(place)
+
+    def put_aside(self, place: str, content: bytes) -> None:
+        """Write a file that isn't there before `settle`. Raises ArchiveError."""
         path = self.path(place)
-        try:
+        with _writing(path):
             self.system.makedirs(path.rpartition("/")[0], exist_ok=True)
             if self._is_local:
-                _put_locally(Path(path), content)
+                _put_aside_locally(Path(path + _ASIDE), content)
             else:
                 self.system.pipe_file(path + _ASIDE, content)
+
+    def settle(self, place: str) -> None:
+        """Let a file that was written aside take its place. Raises ArchiveError."""
+        path = self.path(place)
+        with _writing(path):
+            if self._is_local:
+                _settle_locally(Path(path + _ASIDE), Path(path))
+            else:
                 self.system.mv(path + _ASIDE, path)
-        except OSError as error:
-            raise ArchiveError(
-                f"{path} can't be written ({error}): check that there is room, and that the folder may be written to"
-            ) from None
+
+    def drop_aside(self, place: str) -> None:
+        """Remove a file that was written aside, if it is there."""
+        if self.system.exists(aside := self.path(place) + _ASIDE):
+            self.system.rm_file(aside)
+
+    def sweep_aside(self) -> None:
+        """Remove what was written aside anywhere and never settled."""
+        for path in self.system.find(self.root):
+            if str(path).endswith(_ASIDE):
+                self.system.rm_file(path)
 
     def open(self, place: str) -> Any:
         """A file to read from."""
@@ -205,12 +226,22 @@ class Files:
                     yield span.path
 
 
-def _put_locally(path: Path, content: bytes) -> None:
-    aside = path.with_name(path.name + _ASIDE)
+@contextmanager
+def _writing(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ArchiveError(f"{path} can't be written ({error}): check that there is room, and that the folder may be written to") from None
+
+
+def _put_aside_locally(aside: Path, content: bytes) -> None:
     with aside.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _settle_locally(aside: Path, path: Path) -> None:
     aside.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from klinestream.cli.archive_import import bulk_import, series_table
 from klinestream.market.errors import ConfigError
 from klinestream.runtime.config import Config
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from klinestream.runtime.kafka import Reader
 
 app = typer.Typer(help="Topics as Parquet files; without a further command: archive until Ctrl-C, going on where it stopped.")
+
+app.command("import")(bulk_import)
 
 Topics = Annotated[list[str] | None, typer.Option("--topic", help="Only this topic; may be repeated.")]
 _COLUMNS = ("topic", "partition", "offsets", "files", "records", "MiB", "compared", "")
@@ -40,10 +43,11 @@ def verify(
     topics: Topics = None,
     against: Annotated[bool, typer.Option("--against-kafka", help="Compare with what the topics still hold, too.")] = False,
 ) -> None:
-    """Prove that no offset is missing and that files hold what was written; exit code 1 if anything is wrong."""
+    """Prove that no offset is missing and that files hold what was written, imported ones too; exit code 1 if anything is wrong."""
     from rich.console import Console
     from rich.table import Table
 
+    from klinestream.archive.bulk.store import Store
     from klinestream.archive.files import Files
     from klinestream.archive.verify import verify as check
     from klinestream.archive.verify import verify_manifests
@@ -62,9 +66,13 @@ def verify(
             faults += [f"{found.topic}, partition {found.partition}: {fault}" for fault in found.faults]
     for topic in chosen:
         faults += verify_manifests(files, topic)
-    if not table.row_count:
+    imported, wrong = (None, list[str]()) if topics else series_table(Store(config.archive.url), check=True)
+    faults += wrong
+    if not table.row_count and imported is None:
         raise ConfigError(f"expected an archive at {config.archive.url}, found no files: check archive.url, or run `klinestream archive`")
-    console.print(table)
+    for each in (table if table.row_count else None, imported):
+        if each is not None:
+            console.print(each)
     for fault in faults:
         typer.echo(fault, err=True)
     if faults:
