@@ -11,19 +11,21 @@ from klinestream.market.decimals import UNIT, WHOLE_DIGITS, Ints
 from klinestream.market.trade_seconds import Amounts
 
 _HIGH_UNITS, _HIGH_REST = divmod(1 << 64, UNIT)
-_HIGH_END = 10**WHOLE_DIGITS * UNIT >> 64
+_HIGH_MOST = 10**WHOLE_DIGITS * UNIT >> 64
 
 
 def amounts(column: pa.Array) -> Amounts:
     """Values from 0, of up to 15 digits before the point. Raises ValueError for others."""
     low, high = _halves(column)
-    if len(high) and (high.min() < 0 or high.max() >= _HIGH_END):
-        raise ValueError(f"expected numbers from 0, of at most {WHOLE_DIGITS} digits before the point")
     whole, rest = (half.astype(np.int64) for half in np.divmod(low, np.uint64(UNIT)))
-    if not high.any():
-        return np.stack([whole, rest])
-    rest += high * _HIGH_REST
-    return np.stack([whole + high * _HIGH_UNITS + rest // UNIT, rest % UNIT])
+    if high.any():
+        outside = high.min() < 0 or high.max() > _HIGH_MOST
+        rest += high * _HIGH_REST
+        whole += high * _HIGH_UNITS + rest // UNIT
+        rest %= UNIT
+        if outside or whole.max() >= 10**WHOLE_DIGITS:
+            raise ValueError(f"expected numbers from 0, of at most {WHOLE_DIGITS} digits before the point")
+    return np.stack([whole, rest])
 
 
 def prices(column: pa.Array) -> Ints:

@@ -58,5 +58,6 @@ def import_file(store: Store, path: Path, terms: Terms, now_ms: int, progress: C
             raise ArchiveError(str(error)) from None
         raise
     store.settle(taking.aside)
-    store.tell(name, taking.told())
-    return Outcome(taking.told(), passed_over=False, mismatches=taking.mismatches[:_MISMATCHES_TOLD_MOST])
+    told = taking.told()
+    store.tell(name, told)
+    return Outcome(told, passed_over=False, mismatches=taking.mismatches[:_MISMATCHES_TOLD_MOST])

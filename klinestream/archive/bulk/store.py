@@ -6,8 +6,9 @@
     ├── trades/date=2024-01-02/BTCUSDT.parquet                            agg_trades/… alike
     └── _sources/BTCUSDT-1s-2024-01-02.json                               a bulk file that was taken in, written last of all
 
-A file has a digest of its rows, and the names and sha256 of the bulk files that they came from, in its metadata. The same
-bulk files give the same files, in whatever order they are imported, and however often that is killed.
+A file has a digest of its rows, and the names and sha256 of the bulk files that they came from, in its metadata. What is told
+of the last of these has the hash of the whole file; before that is written, after a kill, the digest has to do. The same bulk
+files give the same tables, in whatever order they are imported, and however often that is killed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -78,7 +79,8 @@ class Told:
     """The first of them, from open time to open time."""
     mismatches: int = 0
     """Between klines and trades of the same day."""
-    places: list[str] = field(default_factory=list)
+    places: dict[str, str] = field(default_factory=dict)
+    """What came of it, and the BLAKE2b of each of these files as it was then."""
 
 
 class Store:
@@ -122,6 +124,11 @@ class Store:
         """Of all tables, in order."""
         found = self.files.system.glob(self.files.path("*/*/*.parquet"))
         return sorted(str(path)[len(self.files.root) + 1 :] for path in found)
+
+    def hash_of(self, place: str) -> str:
+        """BLAKE2b of a file, 128 bits. Raises ArchiveError."""
+        with self._reading(place) as file:
+            return blake2b(file.read(), digest_size=_DIGEST_BYTES).hexdigest()
 
     def rows_of(self, place: str) -> int:
         """How many rows a table has. Raises ArchiveError."""

@@ -42,7 +42,7 @@ class Taking(Protocol):
         """Whether all is there that the name promises. Raises ArchiveError."""
 
     def told(self) -> Told:
-        """What was found."""
+        """What was found, once no table waits any more. Raises ArchiveError."""
 
 
 def taking_of(store: Store, name: BulkName, source: Source) -> Taking:
@@ -84,7 +84,8 @@ class _Klines:
     def told(self) -> Told:
         """See Taking."""
         counts = self._rows, self._quiet, self._grid.missing, self._unknown, self._grid.holes, len(self.mismatches)
-        return Told(self._source.file, self._source.sha256, *counts, self._places)
+        places = {place: self._store.hash_of(place) for place in self._places}
+        return Told(self._source.file, self._source.sha256, *counts, places)
 
     def _count(self, klines: pa.Table) -> None:
         self._grid.take(ints(klines, "open_time_ms"))

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from klinestream.archive.bulk.rows import MS_US, ints
-from klinestream.archive.bulk.store import FOLDER, Store
+from klinestream.archive.bulk.store import FOLDER, Source, Store
 from klinestream.archive.bulk.tables import AGG_TRADE_SCHEMA, CANDLE_SCHEMA, KLINE_SCHEMA, TRADE_SCHEMA
 from klinestream.archive.bulk.taking import CANDLES_FOLDER, KEYS, SECONDS_FOLDER, TRADE_FOLDERS
 from klinestream.archive.files import date_of
@@ -44,6 +44,7 @@ class Series:
 
 def series(store: Store, *, check: bool) -> Iterator[Series]:
     """All that was imported, by kind and symbol; with `check` every table is read and proved. Raises ArchiveError without it."""
+    hashes = {Source(told["file"], told["sha256"]): told["places"] for told in store.all_told()} if check else {}
     by_key: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for place in store.places():
         found = _PLACE.fullmatch(place)
@@ -57,7 +58,7 @@ def series(store: Store, *, check: bool) -> Iterator[Series]:
         for span, place in places:
             one.files += 1
             if check:
-                _check(store, place, span, one)
+                _check(store, place, span, one, hashes)
             else:
                 one.rows += store.rows_of(place)
         yield one
@@ -72,7 +73,7 @@ def missing_places(store: Store) -> list[str]:
     return faults
 
 
-def _check(store: Store, place: str, span: str, found: Series) -> None:
+def _check(store: Store, place: str, span: str, found: Series, hashes: dict[Source, dict[str, str]]) -> None:
     try:
         kept = store.read(place)
     except ArchiveError as error:
@@ -88,6 +89,10 @@ def _check(store: Store, place: str, span: str, found: Series) -> None:
         faults.append("its columns are of another version of klinestream")
     elif len(table):
         faults += _faults(table, KEYS[folder], span, found.symbol)
+    told = [hashes.get(source) for source in kept.about.sources]
+    # A kill may come before the last of them is told; then the digest, which `read` has compared, has to do.
+    if None not in told and store.hash_of(place) not in [each.get(place) for each in told if each is not None]:
+        faults.append("isn't as it was written: its hash is another")
     found.faults += [f"{FOLDER}/{place}: {fault}" for fault in faults]
 
 
