@@ -10,8 +10,12 @@ import sys
 from datetime import date
 from pathlib import Path
 
+import duckdb
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from klinestream.cli.main import app
 from tests.bulk import LAST_OF_MS, of_market
 from tests.eventually import eventually
 
@@ -20,16 +24,16 @@ KLINESTREAM = (sys.executable, "-m", "klinestream.cli.main")
 
 
 def environment(folder: Path) -> dict[str, str]:
-    return os.environ | {"KLINESTREAM_ARCHIVE__URL": str(folder), "KLINESTREAM_STANDIN__SYMBOLS": "5"}
+    return os.environ | {"KLINESTREAM_ARCHIVE__URL": str(folder)}
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "_lock"}
 
 
-def run(folder: Path, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [*KLINESTREAM, "archive", *arguments]
-    return subprocess.run(command, env=environment(folder), cwd=cwd, capture_output=True, text=True, check=False)
+    return subprocess.run(command, env=environment(folder), capture_output=True, text=True, check=False)
 
 
 def killed(folder: Path, bulk: Path, sources: int) -> bool:
@@ -50,7 +54,7 @@ def test_a_killed_import_comes_to_the_same(tmp_path: Path) -> None:
     of_market(bulk, "trades", first=LAST_OF_MS)
     of_market(bulk, "klines", "1h", date(2024, 5, 1), date(2024, 5, 3))
     assert run(tmp_path / "whole", "import", str(bulk)).returncode == 0
-    assert any([killed(tmp_path / "killed", bulk, sources) for sources in (3, 4)])
+    assert sum(killed(tmp_path / "killed", bulk, sources) for sources in (3, 4)) > 0
     done = run(tmp_path / "killed", "import", str(bulk), "--json")
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["files"]) == 5
@@ -59,32 +63,39 @@ def test_a_killed_import_comes_to_the_same(tmp_path: Path) -> None:
     assert (proved.returncode, "nothing is missing" in proved.stdout) == (0, True), proved.stderr
 
 
-def test_what_was_refused_is_told_of(tmp_path: Path) -> None:
+def invoked(*arguments: str) -> Result:
+    """The command, in this process."""
+    return CliRunner().invoke(app, arguments)
+
+
+def test_what_was_refused_is_told_of(empty_folder: Path) -> None:
     """With the exit code, and whatever is good is taken even so; a place that isn't there is an error."""
-    paths = of_market(tmp_path / "bulk", "klines", "1h", date(2024, 5, 1), date(2024, 5, 2))
+    paths = of_market(empty_folder / "bulk", "klines", "1h", date(2024, 5, 1), date(2024, 5, 2))
     paths[0].with_name(f"{paths[0].name}.CHECKSUM").unlink()
-    some = run(tmp_path / "archive", "import", str(tmp_path / "bulk"))
-    assert (some.returncode, "1 files imported, 0 passed over, 1 refused" in some.stdout) == (1, True)
-    assert "--without-checksum" in some.stderr
-    more = run(tmp_path / "archive", "import", str(tmp_path / "bulk"), "--without-checksum")
-    assert (more.returncode, "1 files imported, 1 passed over, 0 refused" in more.stdout) == (0, True)
-    listed = run(tmp_path / "archive", "import", "--list")
-    assert re.search(r"crypto_candle_history 1h .* 2024-05 .* 48 ", listed.stdout)
-    assert "expected files or folders that are there" in run(tmp_path / "archive", "import", str(tmp_path / "nowhere")).stderr
-    assert "or --list" in run(tmp_path / "archive", "import").stderr
+    some = invoked("archive", "import", "bulk")
+    assert (some.exit_code, "1 files imported, 0 passed over, 1 refused" in some.output) == (1, True)
+    assert "--without-checksum" in some.output
+    more = invoked("archive", "import", "bulk", "--without-checksum")
+    assert (more.exit_code, "1 files imported, 1 passed over, 0 refused" in more.output) == (0, True)
+    assert re.search(r"crypto_candle_history 1h .* 2024-05 .* 48 ", invoked("archive", "import", "--list").output)
+    told = json.loads(invoked("archive", "import", "--list", "--json").output)
+    assert [each["rows"] for each in told["files"]] == [24, 24]
+    assert "expected files or folders that are there" in str(invoked("archive", "import", "nowhere").exception)
+    assert "or --list" in str(invoked("archive", "import").exception)
 
 
-def test_the_page_s_commands_run(tmp_path: Path) -> None:
+def test_the_page_s_commands_run(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of the section on bulk files, one after the other, and its query finds what they brought."""
-    duckdb = pytest.importorskip("duckdb")
+    monkeypatch.setenv("KLINESTREAM_STANDIN__SYMBOLS", "5")
     section = PAGE.read_text().partition("## Bulk files")[2].partition("\n## ")[0]
-    commands = [shlex.split(line) for line in re.findall(r"^    (klinestream .+)$", section, re.MULTILINE)]
+    commands = [shlex.split(line) for line in re.findall(r"^    klinestream (.+)$", section, re.MULTILINE)]
     assert len(commands) >= 4
-    url = tmp_path / ".klinestream" / "archive"
-    for _, *arguments in commands:
-        done = subprocess.run([*KLINESTREAM, *arguments], env=environment(url), cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, (arguments, done.stderr)
+    for arguments in commands:
+        done = invoked(*arguments)
+        assert done.exit_code == 0, (arguments, done.output, done.exception)
+    assert (empty_folder / ".klinestream" / "archive" / "imported").is_dir()
     [query] = re.findall(r"```sql\n(.*?)```", section, re.DOTALL)
-    found = duckdb.sql(query.replace(".klinestream/archive", str(url))).fetchall()
-    assert found
-    assert all(all(value is not None for value in row) for row in found)
+    [(symbol, day, klines, quiet, volume)] = duckdb.sql(query).fetchall()
+    assert (symbol, str(day), klines) == ("BTCUSDT", "2025-01-01", 86_400)
+    assert 0 < quiet < klines
+    assert volume > 0

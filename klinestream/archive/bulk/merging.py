@@ -13,7 +13,7 @@ import pyarrow as pa
 from klinestream.archive.bulk.amounts import amounts
 from klinestream.archive.bulk.names import KLINES, TRADES
 from klinestream.archive.bulk.rows import array, ints
-from klinestream.archive.bulk.store import Kept
+from klinestream.archive.bulk.store import FOLDER, Kept
 from klinestream.archive.bulk.tables import common_rows, first_difference
 from klinestream.market.decimals import Ints
 from klinestream.market.errors import ArchiveError
@@ -24,7 +24,7 @@ _COMPARED = {wire: wire_fields(Kline)[wire].name for wire in MARKET_FIELDS}
 _ROUNDED = frozenset({"q", "Q"})
 
 
-def joined(there: Kept | None, new: Kept, key: str) -> Kept:
+def joined(place: str, there: Kept | None, new: Kept, key: str) -> Kept:
     """The rows of both, in order of their key. Raises ArchiveError where rows of one key differ, naming the first difference."""
     if there is None:
         return new
@@ -33,7 +33,7 @@ def joined(there: Kept | None, new: Kept, key: str) -> Kept:
     difference = first_difference(there.table.take(mine), new.table.take(others), key, show)
     if difference is not None:
         came = ", ".join(source.file for source in there.about.sources)
-        raise ArchiveError(f"tells other than {came}, which is in the archive: {difference}")
+        raise ArchiveError(f"tells other than {came}, from which {FOLDER}/{place} came: {difference}")
     about = there.about.and_of(new.about)
     lacking = np.ones(len(new.table), np.bool_)
     lacking[others] = False
@@ -43,13 +43,13 @@ def joined(there: Kept | None, new: Kept, key: str) -> Kept:
     return Kept(table.sort_by(key).combine_chunks(), about)
 
 
-def best_seconds(there: Kept | None, new: Kept) -> tuple[Kept, list[str]]:
+def best_seconds(place: str, there: Kept | None, new: Kept) -> tuple[Kept, list[str]]:
     """The 1 s klines that the archive is to have, and where klines and trades contradict each other.
 
     The exchange's own klines stay, or take the place of those made from trades. Raises ArchiveError, as `joined` does.
     """
     if there is None or there.about.made_from == new.about.made_from:
-        return joined(there, new, "open_time_ms"), []
+        return joined(place, there, new, "open_time_ms"), []
     klines, made = (there, new) if there.about.made_from == KLINES else (new, there)
     return klines, contradictions(klines.table, made.table)
 

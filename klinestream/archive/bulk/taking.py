@@ -94,12 +94,12 @@ class _Klines:
     def _put(self, place: str, table: pa.Table, made_from: str) -> None:
         """With the rows that are there."""
         there = self._store.read(place)
-        self._keep(place, there, joined(there, self._of(table, made_from), KEYS[place.partition("/")[0]]))
+        self._keep(place, there, joined(place, there, self._of(table, made_from), KEYS[place.partition("/")[0]]))
 
     def _put_seconds(self, day_ms: int, klines: pa.Table, made_from: str) -> None:
         place = seconds_place(self._name.symbol, day_ms)
         there = self._store.read(place)
-        best, contradicted = best_seconds(there, self._of(klines, made_from))
+        best, contradicted = best_seconds(place, there, self._of(klines, made_from))
         self.mismatches += contradicted
         self._keep(place, there, best)
 
