@@ -208,6 +208,9 @@ def test_holes_are_let_pass_where_that_was_asked_for(tmp_path: Path) -> None:
     [outcome] = taken(into, made(tmp_path / "some", STEM, [*hours()[:7], *hours()[9:]]), allow_holes=True)
     assert (outcome.told.missing, outcome.told.holes) == (2, [(DAY_START_MS + 7 * HOUR_MS, DAY_START_MS + 9 * HOUR_MS)])
     assert into.rows_of(CANDLES) == 22
+    odd = column(column(hours(), 6, str(DAY_START_MS + 6 * HOUR_MS - 1000)), 0, str(DAY_START_MS + 9 * HOUR_MS + 1), 9)
+    [outcome] = taken(store(), made(tmp_path / "odd", STEM, odd), allow_holes=True)
+    assert (outcome.told.rows, outcome.told.missing) == (22, 2)  # those that are cut short count as missing
     taken(into, made(tmp_path, STEM, hours()))
     assert into.rows_of(CANDLES) == 24
 

@@ -50,7 +50,7 @@ def import_file(store: Store, path: Path, terms: Terms, now_ms: int, progress: C
     taking = taking_of(store, name, Source(path.name, sha256))
     try:
         with opened(path, name, progress) as member:
-            taking.take(rows(member, name))
+            taking.take(rows(member, name, allow_holes=terms.allow_holes))
         taking.check(allow_holes=terms.allow_holes)
     except BaseException as error:
         store.drop_aside(taking.aside)

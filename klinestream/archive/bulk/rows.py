@@ -74,15 +74,19 @@ class Rows:
         return Rows(self.times_us[begin:end], self.columns.slice(begin, end - begin))
 
 
-def rows(member: Member, name: BulkName) -> Iterator[Rows]:
-    """All rows of a file. Raises ArchiveError at the first that isn't as it should be."""
-    check = _Check(name)
+def rows(member: Member, name: BulkName, *, allow_holes: bool = False) -> Iterator[Rows]:
+    """All rows of a file. Raises ArchiveError at the first that isn't as it should be.
+
+    With `allow_holes` klines that don't begin or end with their interval are left out, as those that are missing are.
+    """
+    check = _Check(name, allow_holes)
     found = 0
     try:
         for batch in _batches(member, name.kind):
-            times = check(batch)
-            found += len(times)
-            yield Rows(times, batch)
+            checked = check(batch)
+            found += len(batch)
+            if len(checked.times_us):
+                yield checked
     except (pa.ArrowException, ValueError) as error:
         raise ArchiveError(f"after row {found:,}: {error}") from None
     if not found:
@@ -153,22 +157,22 @@ def _batches(member: Member, kind: str) -> Iterator[pa.RecordBatch]:
 class _Check:
     """Rows of one file, batch after batch. Raises ValueError."""
 
-    def __init__(self, name: BulkName) -> None:
+    def __init__(self, name: BulkName, allow_holes: bool) -> None:
         self._name = name
+        self._allow_holes = allow_holes
         self._to_us = 0
         self._time_us = -1
         self._id = -1
         self._last_trade = -1
 
-    def __call__(self, batch: pa.RecordBatch) -> Ints:
-        """Their times in µs."""
+    def __call__(self, batch: pa.RecordBatch) -> Rows:
+        """Those that count, with their times in µs."""
         times = self._times(ints(batch, "time"))
-        if self._name.kind == KLINES:
-            self._klines(batch, times)
-        else:
-            self._trades(batch)
         self._time_us = int(times[-1]) if len(times) else self._time_us
-        return times
+        if self._name.kind == KLINES:
+            return self._klines(Rows(times, batch))
+        self._trades(batch)
+        return Rows(times, batch)
 
     def _times(self, told: Ints) -> Ints:
         if len(told) and not self._to_us:
@@ -186,11 +190,22 @@ class _Check:
             raise ValueError(f"expected rows in order of time, got {told[steps < 0][0]} after a later one")
         return times
 
-    def _klines(self, batch: pa.RecordBatch, times: Ints) -> None:
+    def _klines(self, found: Rows) -> Rows:
+        times, batch = found.times_us, found.columns
         length_us = self._name.length_ms * MS_US
         closes = ints(batch, "close_time") * self._to_us + (self._to_us - 1)  # 999 ms are 999,999 µs
-        _expect(times % length_us == 0, f"open times that are whole {self._name.interval}", times)
-        _expect(closes == times + length_us - 1, "close times of an interval less the last fraction", times)
+        opens_right, closes_right = times % length_us == 0, closes == times + length_us - 1
+        if not self._allow_holes:
+            _expect(opens_right, f"open times that are whole {self._name.interval}", times)
+            _expect(closes_right, "close times of an interval less the last fraction", times)
+        right = opens_right & closes_right
+        if not right.all():
+            times, batch = times[right], batch.filter(pa.array(right))
+        self._values(batch, times)
+        return Rows(times, batch)
+
+    @staticmethod
+    def _values(batch: pa.RecordBatch, times: Ints) -> None:
         opened, high, low, close = (prices(array(batch, name)) for name in ("open", "high", "low", "close"))
         _expect((low <= np.minimum(opened, close)) & (high >= np.maximum(opened, close)), "opens and closes between low and high", times)
         (base, base_rest), (quote, quote_rest) = (amounts(array(batch, name)) for name in ("base_volume", "quote_volume"))
