@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
 from operator import itemgetter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -189,13 +189,32 @@ def _whole(lines: Sequence[bytes], stamps: Ints | None) -> KlineBatch:
 
 def _check(batch: KlineBatch, whole_prices: Ints, close_times: Ints, stamps: Ints | None) -> None:
     """The same checks as `codec.checked`, on all rows at once."""
-    opened, high, low, closed = batch.prices
     _require(np.all(whole_prices < decimals.PRICE_MOST // decimals.UNIT))
-    _require(np.all((low > 0) & (low <= opened) & (low <= closed) & (high >= opened) & (high >= closed)))
-    _require(np.all((batch.open_times % SECOND_MS == 0) & (batch.open_times >= 0) & (close_times < TIME_MOST_MS)))
-    _require(np.all(close_times == batch.open_times + SECOND_MS - 1))
-    _require(np.all(batch.trades >= 0) and np.all(batch.ids >= UNKNOWN_ID))
+    _require(sound(batch, close_times).all())
     _require(stamps is None or np.array_equal(close_times, stamps))
+
+
+class KlineColumns(Protocol):
+    """Klines of whatever symbols, as columns like those of a `KlineBatch`."""
+
+    @property
+    def open_times(self) -> Ints: ...  # noqa: D102  # as there
+    @property
+    def prices(self) -> Ints: ...  # noqa: D102
+    @property
+    def trades(self) -> Ints: ...  # noqa: D102
+    @property
+    def ids(self) -> Ints: ...  # noqa: D102
+
+
+def sound(klines: KlineColumns, close_times: Ints) -> npt.NDArray[np.bool_]:
+    """Of each row whether its fields agree with each other, as `codec.checked` has it of one kline."""
+    opened, high, low, closed = klines.prices
+    prices = (low > 0) & (low <= opened) & (low <= closed) & (high >= opened) & (high >= closed)
+    times = (klines.open_times % SECOND_MS == 0) & (klines.open_times >= 0) & (close_times < TIME_MOST_MS)
+    counts = (klines.trades >= 0) & (klines.ids >= UNKNOWN_ID).all(axis=0)
+    found: npt.NDArray[np.bool_] = prices & times & counts & (close_times == klines.open_times + SECOND_MS - 1)
+    return found
 
 
 def _one(line: bytes, stamp: int | None) -> Kline:
