@@ -16,7 +16,7 @@ import numpy as np
 from klinestream.market.aggregates import DAY_MINUTES, Day, KeptMinutes, MinuteStore
 from klinestream.market.batch import KlineBatch
 from klinestream.market.candle_history import HistoryTable
-from klinestream.market.candles import BEGAN, HEIGHT, CandleBuilder, CandleRows, Minutes, ProvisionalRows, price
+from klinestream.market.candles import BEGAN, HEIGHT, Built, CandleBuilder, CandleRows, Minutes, ProvisionalRows, price
 from klinestream.market.candles import CLOSE as CLOSE_ROW
 from klinestream.market.chains import Chain, Saved, Stretch
 from klinestream.market.decimals import Floats, Ints
@@ -111,8 +111,8 @@ class CandleEngine:
     chain's `changes()`; the day is written through.
     """
 
-    def __init__(self, settings: CandleSettings, state: CandleState | None = None) -> None:
-        """Goes on from a state; raises EngineError if it was computed with other settings."""
+    def __init__(self, settings: CandleSettings, state: CandleState | None = None, *, aggregates: bool = True) -> None:
+        """Goes on from a state; raises EngineError if it was computed with other settings. `aggregates`: whether they are wanted."""
         held = state or CandleState()
         self._study = Study(settings.indicators, settings.signals)
         intervals = settings.ascending
@@ -125,7 +125,7 @@ class CandleEngine:
             )
         self.builder = CandleBuilder(intervals, held.minutes, held.longer, settings.provisional)
         self.chains = {name: Chain(name, self._study, settings.history, held.chains.get(name)) for name in intervals}
-        self._day = Day(held.day)
+        self._day = Day(held.day) if aggregates else None
         self._symbols = list(self.names.columns)
 
     def symbols(self, columns: Iterable[int]) -> list[str]:
@@ -135,7 +135,21 @@ class CandleEngine:
     def step(self, batch: KlineBatch) -> CandleStep:
         """Take klines in any number, each symbol's own in the order they came."""
         step = CandleStep()
-        built = self.builder.step(batch, self._columns(batch.symbols, step))
+        return self._built(self.builder.step(batch, self._columns(batch.symbols, step)), step)
+
+    def follow(self, symbols: Sequence[str]) -> Ints:
+        """The columns of some symbols, which get theirs where they have none."""
+        return self._columns(tuple(symbols), CandleStep())
+
+    def passed(self, columns: Ints, opened: Ints) -> CandleStep:
+        """The next klines of these columns opened then: what ended before."""
+        return self._built(self.builder.passed(columns, opened), CandleStep())
+
+    def minute(self, columns: Ints, table: Ints, newest: Ints) -> CandleStep:
+        """Take all klines of a minute of each of `columns` at once, after `passed`: see `CandleBuilder.minute`."""
+        return self._built(self.builder.minute(columns, table, newest), CandleStep())
+
+    def _built(self, built: Built, step: CandleStep) -> CandleStep:
         step.closed, step.provisional, step.klines, step.repeats = built.closed, built.provisional, built.klines, built.repeats
         for rows in built.closed:
             whole = rows.complete
@@ -155,7 +169,7 @@ class CandleEngine:
         columns = self._columns(tuple(entry.symbol for entry in taken), step).tolist()
         for wave in _waves(zip(taken, columns, strict=True)):
             for entry, column in wave:
-                if INTERVALS[entry.interval] == MINUTE_MS:
+                if self._day is not None and INTERVALS[entry.interval] == MINUTE_MS:
                     self._day.put_history(column, entry.table)
             touched = [(self.chains[entry.interval], column) for entry, column in wave]
             first = [chain.history(column, entry.table, entry.reason) for (chain, column), (entry, _) in zip(touched, wave, strict=True)]
@@ -171,7 +185,8 @@ class CandleEngine:
                 self._symbols.append(symbol)
                 step.names_changed = True
         self.builder.grow(len(known))
-        self._day.grow(len(known))
+        if self._day is not None:
+            self._day.grow(len(known))
         for chain in self.chains.values():
             chain.grow(len(known))
         return np.fromiter((known[symbol] for symbol in symbols), np.int64, len(symbols))
@@ -183,7 +198,7 @@ class CandleEngine:
         if not len(rows):
             return
         columns, table, runs = columns[rows], table[:, rows], chain.state.live
-        if chain.length_ms == MINUTE_MS:
+        if self._day is not None and chain.length_ms == MINUTE_MS:
             self._day.put(columns, table)
         runs.last[columns] = table[BEGAN]
         self._study_moment(_Moment([interval] * len(columns), columns, table, runs.since[columns]), runs.values, columns, step)
@@ -227,7 +242,7 @@ class CandleEngine:
             StudyRows(symbols, moment.intervals, table[BEGAN], close, moment.since, self._study.names, values, ready, fired, totals)
         )
         minutes = np.flatnonzero([INTERVALS[interval] == MINUTE_MS for interval in moment.intervals])
-        if len(minutes):
+        if self._day is not None and len(minutes):
             opened, since = table[BEGAN, minutes], moment.since[minutes]
             day = self._day.over(moment.columns[minutes], opened, since)
             # Of a candle from long ago the day before it may be overwritten in part: then nothing is said of it.

@@ -156,6 +156,25 @@ class CandleBuilder:
             self._round(batch, rows, columns[rows], built)
         return built
 
+    def passed(self, columns: Ints, opened: Ints) -> Built:
+        """The next klines of these columns opened then: close what ended before."""
+        built = Built()
+        self._pass(columns, opened, built)
+        return built
+
+    def minute(self, columns: Ints, table: Ints, newest: Ints) -> Built:
+        """Take all klines of a minute of each of `columns` at once, as `table`; `newest`: open times of the last of them.
+
+        To be called after `passed`; gives what `step` gives of these klines, provisional candles apart.
+        """
+        built = Built(klines=int(table[COUNT].sum()))
+        self.minutes.newest[columns] = newest
+        self.minutes.table[:, columns] = table
+        last = (newest + SECOND_MS) % MINUTE_MS == 0
+        if last.any():
+            self._close(columns[last], newest[last] + SECOND_MS, built)
+        return built
+
     def _round(self, batch: KlineBatch, rows: Ints, columns: Ints, built: Built) -> None:
         """One kline a symbol."""
         newest, opened = self.minutes.newest[columns], batch.open_times[rows]

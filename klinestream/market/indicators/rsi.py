@@ -49,14 +49,41 @@ class Rsi:
         Returns each one's RSI, nan before its seed, and whether it has converged.
         """
         previous, up, down, changes = state[:, columns]
-        change = np.where(changes < 0, 0.0, values - previous)
+        moved = _moved(previous, values, changes)
         changes = changes + 1
-        up = smoothed(up, changes, np.maximum(change, 0.0), self.period, 1 / self.period)
-        down = smoothed(down, changes, np.maximum(-change, 0.0), self.period, 1 / self.period)
+        up, down = smoothed(np.stack([up, down]), changes, moved, self.period, 1 / self.period)
         state[:, columns] = values, up, down, changes
+        return self._index(up, down, changes)
+
+    def series(self, state: Floats, values: Floats, anew: Bools) -> tuple[Floats, Bools]:
+        """What `update` gives of value after value, to the last bit: (moments, symbols), in place, all symbols each time.
+
+        `anew`: where a symbol's state begins from nothing. What is between a symbol's last value and the next such place means nothing.
+        """
+        moments = np.arange(len(values))[:, None]
+        began = np.maximum.accumulate(np.where(anew, moments, -1))
+        changes = np.where(began < 0, state[_CHANGES] + 1 + moments, moments - began)
+        moved = _moved(np.concatenate([state[:1], values[:-1]]), values, changes - 1)
+        level, levels = state[_UP : _DOWN + 1], np.empty_like(moved)
+        resets = anew.any(axis=1).tolist()
+        for moment, taken in enumerate(changes):
+            if resets[moment]:
+                level = np.where(anew[moment], 0.0, level)
+            levels[:, moment] = level = smoothed(level, taken, moved[:, moment], self.period, 1 / self.period)
+        if len(values):
+            state[:] = values[-1], *level, changes[-1]
+        return self._index(*levels, changes)
+
+    def _index(self, up: Floats, down: Floats, changes: Floats) -> tuple[Floats, Bools]:
         whole = up + down
         rsi = np.where(whole > 0, 100 * np.divide(up, whole, where=whole > 0, out=np.zeros_like(up)), 50.0)
         return np.where(changes < self.period, np.nan, rsi), changes >= self.ready_after
+
+
+def _moved(previous: Floats, values: Floats, changes: Floats) -> Floats:
+    """The upward and the downward part of each change, (2, …); `changes` so far are below 0 where there was no value before."""
+    change = np.where(changes < 0, 0.0, values - previous)
+    return np.stack([np.maximum(change, 0.0), np.maximum(-change, 0.0)])
 
 
 @dataclass(frozen=True, slots=True)
