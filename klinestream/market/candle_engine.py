@@ -8,7 +8,7 @@ what other symbols do changes no value: a record's value depends on the candles 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,6 +42,10 @@ class CandleSettings:
     def ascending(self) -> tuple[str, ...]:
         """The intervals from short to long."""
         return tuple(interval for interval in INTERVALS if interval in self.intervals)
+
+
+Correct = Callable[[CandleRows], CandleRows]
+"""For a replay: whole candles that were built, as the exchange says they were."""
 
 
 @dataclass(slots=True)
@@ -113,6 +117,7 @@ class CandleEngine:
 
     def __init__(self, settings: CandleSettings, state: CandleState | None = None, *, aggregates: bool = True) -> None:
         """Goes on from a state; raises EngineError if it was computed with other settings. `aggregates`: whether they are wanted."""
+        self.corrected: Correct | None = None
         held = state or CandleState()
         self._study = Study(settings.indicators, settings.signals)
         intervals = settings.ascending
@@ -127,6 +132,11 @@ class CandleEngine:
         self.chains = {name: Chain(name, self._study, settings.history, held.chains.get(name)) for name in intervals}
         self._day = Day(held.day) if aggregates else None
         self._symbols = list(self.names.columns)
+
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """The indicators' values, in the order in which studies hold them."""
+        return self._study.names
 
     def symbols(self, columns: Iterable[int]) -> list[str]:
         """The names of some columns."""
@@ -151,7 +161,9 @@ class CandleEngine:
 
     def _built(self, built: Built, step: CandleStep) -> CandleStep:
         step.closed, step.provisional, step.klines, step.repeats = built.closed, built.provisional, built.klines, built.repeats
-        for rows in built.closed:
+        if self.corrected is not None:
+            step.closed = [self.corrected(rows) for rows in built.closed]
+        for rows in step.closed:
             whole = rows.complete
             if whole.any():
                 self._live(rows.interval, rows.columns[whole], rows.table[:, whole], step)

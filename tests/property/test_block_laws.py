@@ -94,9 +94,7 @@ def test_blocks_give_the_live_engines_windows(klines: list[Kline], chosen: Windo
     assert by_blocks(klines, NAMES, chosen, cuts) == live(klines, chosen)
 
 
-@given(
-    klines=series(), chosen=ANY_SETTINGS, names=st.permutations(NAMES).flatmap(lambda all_of: st.integers(1, 3).map(lambda n: all_of[:n]))
-)
+@given(klines=series(), chosen=ANY_SETTINGS, names=st.permutations(NAMES), number=st.integers(1, 3))
 def test_other_symbols_do_not_matter(klines: list[Kline], chosen: WindowSettings, names: list[str], number: int) -> None:
     """A symbol's windows are the same in any subset of symbols, in any order."""
     names = names[:number]
