@@ -26,6 +26,7 @@ class MinuteSoFar:
     open: Floats
     high: Floats
     low: Floats
+    close: Floats
     base_volume: Floats
     klines: Ints
 
@@ -50,6 +51,7 @@ class BlockMinute:
             open=np.broadcast_to(ratio(*np.divmod(opened, UNIT))[:, None], shape),
             high=_price(self._highs),
             low=_price(self._lows),
+            close=_price(self._block.prices[3]),
             base_volume=ratio(self._base + carried, self._base_rest - carried * UNIT),
             klines=np.broadcast_to(np.arange(1, shape[1] + 1), shape) if self._whole else np.cumsum(self._block.there, axis=1),
         )

@@ -9,8 +9,10 @@ though they had been known then, so that they stand before what was built after 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from klinestream.archive import parquet
@@ -24,6 +26,8 @@ from klinestream.market.events import HistoryReason
 from klinestream.market.intervals import DAY_MS, INTERVALS
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import CANDLE_HISTORY, PUBLISHED_HEADER
+
+Array = npt.NDArray[Any]
 
 _NUMBERS = ("open", "high", "low", "close", "base_volume", "quote_volume", "taker_base_volume")
 
@@ -126,7 +130,7 @@ class CandleRowsState:
     """What goes on from slice to slice."""
 
     engine: CandleEngine
-    given: dict[str, np.ndarray]
+    given: dict[str, Array]
     """Interval → (symbols, candles of the span): which have a row already."""
     known_ms: dict[str, Ints] = field(default_factory=dict)
     """Interval → of each symbol when all candles of its run were known."""
@@ -147,7 +151,7 @@ class CandleTables:
         lengths = {name: INTERVALS[name] for name in engine.chains}
         given = {name: np.zeros((len(symbols), (to_ms - from_ms) // length + 2), np.bool_) for name, length in lengths.items()}
         self.state = CandleRowsState(engine, given, {name: np.zeros(len(symbols), np.int64) for name in lengths})
-        self._parts: list[dict[str, np.ndarray]] = []
+        self._parts: list[dict[str, Array]] = []
 
     def passed(self, columns: Ints, opened: Ints, known: Ints) -> None:
         """The next klines of these columns opened then, and were known then: what ended before."""
@@ -236,10 +240,10 @@ class _Candles:
     columns: Ints
     open_times: Ints
     table: Ints
-    complete: np.ndarray
+    complete: Array
     revisions: Ints
 
-    def columns_of(self, rows: Ints, known: Ints) -> dict[str, np.ndarray]:
+    def columns_of(self, rows: Ints, known: Ints) -> dict[str, Array]:
         """Some of them as columns of the table, indicators apart."""
         table, count = self.table[:, rows], len(rows)
         prices = {name: price(table, row) for name, row in zip(_NUMBERS, (OPEN, HIGH, LOW, CLOSE), strict=False)}
@@ -265,7 +269,7 @@ class _Studies:
     def __init__(self, step: CandleStep, places: dict[str, int]) -> None:
         self._step, self._places = step, places
 
-    def of(self, candles: _Candles, names: int) -> tuple[Floats, np.ndarray, Ints]:
+    def of(self, candles: _Candles, names: int) -> tuple[Floats, Array, Ints]:
         """Values and readiness, (candles, names), and where their runs began, -1 for none."""
         count = len(candles.columns)
         values, ready, since = np.full((count, names), np.nan), np.zeros((count, names), np.bool_), np.full(count, -1, np.int64)

@@ -15,7 +15,7 @@ from klinestream.market.events import SECOND_MS, Window
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import KLINE_REPAIRS
 from klinestream.market.windows import WindowSettings
-from klinestream.replay.feature_feed import MINUTE_S, Minutes
+from klinestream.replay.feature_feed import MINUTE_S, Bools, Minutes
 from klinestream.replay.feature_windows import WindowTable
 from klinestream.replay.kline_columns import ArchivedKlines, counting, filled, joined
 from klinestream.replay.klines import KlineArchive
@@ -59,18 +59,16 @@ class Overlay:
             return minutes, set()
         second = (mine.open_times - minutes.from_ms) // SECOND_MS
         at = second // MINUTE_S, mine.codes, second % MINUTE_S
-        own = [
-            each.copy() for each in (minutes.there, minutes.prices, minutes.volumes, minutes.remainders, minutes.trades, minutes.known_ms)
-        ]
-        own[0][at] = True
-        for column, values in zip(own[1:5], (mine.prices, mine.volumes, mine.remainders, mine.trades), strict=True):
+        there, known = minutes.there.copy(), minutes.known_ms.copy()
+        there[at] = True
+        columns = [each.copy() for each in (minutes.prices, minutes.volumes, minutes.remainders, minutes.trades)]
+        for column, values in zip(columns, (mine.prices, mine.volumes, mine.remainders, mine.trades), strict=True):
             column[(..., *at)] = values
-        known = own[5]  # (symbols, minutes, 60)
         np.maximum.at(known, (mine.codes, second // MINUTE_S, second % MINUTE_S), mine.published_ms)
         touched = set((second // MINUTE_S).tolist())
         for minute in touched:
             known[:, minute] = np.maximum.accumulate(known[:, minute], axis=1)
-        return Minutes(minutes.from_ms, *own), touched
+        return Minutes(minutes.from_ms, there, columns[0], columns[1], columns[2], columns[3], known), touched
 
 
 def overlay(files: Files, symbols: Sequence[str], from_ms: int, to_ms: int, settings: WindowSettings) -> Overlay:
@@ -87,7 +85,7 @@ def overlay(files: Files, symbols: Sequence[str], from_ms: int, to_ms: int, sett
     archive = KlineArchive(files, with_ids=False)
     newest = _newest(archive, clusters, to_ms)
     for chosen in passes(clusters, warm_up):
-        _lay(found, archive, repairs, chosen, newest, settings, (from_ms, to_ms))
+        _lay(found, repairs, chosen, settings, _Around(archive, newest, from_ms, to_ms))
     last = repairs.take(np.array([opened <= newest.get(names[c], -1) for c, opened in zip(repairs.codes, repairs.open_times, strict=True)]))
     last = last.take(np.lexsort((-last.offsets, last.open_times, last.codes)))
     found.repaired = last.take(np.append(True, (np.diff(last.codes) != 0) | (np.diff(last.open_times) != 0))) if len(last) else None
@@ -113,19 +111,22 @@ def _newest(archive: KlineArchive, clusters: Sequence[Cluster], to_ms: int) -> d
     return found
 
 
-def _lay(
-    found: Overlay,
-    archive: KlineArchive,
-    repairs: ArchivedKlines,
-    clusters: Sequence[Cluster],
-    newest: dict[str, int],
-    settings: WindowSettings,
-    span: tuple[int, int],
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """Where the feed around repairs is read, and how far it goes."""
+
+    archive: KlineArchive
+    newest: dict[str, int]
+    from_ms: int
+    to_ms: int
+
+
+def _lay(found: Overlay, repairs: ArchivedKlines, clusters: Sequence[Cluster], settings: WindowSettings, around: _Around) -> None:
+    archive, newest = around.archive, around.newest
     warm_up, places = warm_up_ms(settings), {name: place for place, name in enumerate(repairs.names)}
     symbols = {one.symbol for one in clusters}
     first, last = min(one.first_ms for one in clusters) - warm_up, max(one.last_ms for one in clusters) + warm_up + SECOND_MS
-    first, last = max(first, span[0]), min(last, span[1])
+    first, last = max(first, around.from_ms), min(last, around.to_ms)
     feed = joined(list(archive.read(symbols, first, last)), repairs.names)
     feed = feed.take(counting(feed))
     imported = unrepaired(joined([archive.imported(symbols, first, last)], repairs.names), repairs)
@@ -154,5 +155,5 @@ def _running(part: Recomputation, known: dict[int, int]) -> Ints:
     return np.maximum.accumulate(np.array([known[opened] for opened in part.series.open_times.tolist()], np.int64))
 
 
-def _within(klines: ArchivedKlines, first_ms: int, last_ms: int) -> np.ndarray:
+def _within(klines: ArchivedKlines, first_ms: int, last_ms: int) -> Bools:
     return (klines.open_times >= first_ms) & (klines.open_times <= last_ms)

@@ -126,8 +126,8 @@ class _Work:
             table.put(minute, windows)
             made = BlockMinute(block)
             self._close(made, minutes.known_ms[:, minute])
-            shown = repaired.block(minute) if minute in touched else block
-            table.put_minute(minute, (BlockMinute(shown) if minute in touched else made).so_far(), shown.prices[3])
+            shown = BlockMinute(repaired.block(minute)) if minute in touched else made
+            table.put_minute(minute, shown.so_far())
         self._overlay.lay(table, from_ms, to_ms)
         self._count_history(to_ms)
         self._write(WINDOWS_TABLE, from_ms, table.table(self._asked.from_ms, self._asked.to_ms))
@@ -204,7 +204,15 @@ class _Work:
             return
         sink = pa.BufferOutputStream()
         dictionaries = [each for each in table.column_names if each not in _PLAIN]
-        pq.write_table(table, sink, compression="zstd", compression_level=1, row_group_size=_ROWS_A_GROUP, use_dictionary=dictionaries)
+        pq.write_table(
+            table,
+            sink,
+            compression="zstd",
+            compression_level=1,
+            row_group_size=_ROWS_A_GROUP,
+            use_dictionary=dictionaries,
+            store_schema=False,
+        )
         body = sink.getvalue().to_pybytes()
         minute = from_ms % DAY_MS // MINUTE_MS
         place = f"{name}/date={date_of(from_ms)}/{minute // 60:02d}{minute % 60:02d}-{self._group.name}.parquet"

@@ -18,6 +18,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -34,6 +35,7 @@ from klinestream.market.topics import KLINES
 from klinestream.market.windows import WindowSettings
 from klinestream.replay.feature_group import Asked, Group, run_group
 from klinestream.replay.repair import warm_up_ms
+from klinestream.runtime.lock import FileLock, LockedError
 
 MANIFEST = "_features.json"
 SETS = ("basic",)
@@ -95,7 +97,12 @@ class Request:
 
     def told(self) -> dict[str, Any]:
         """What makes one folder's features differ from another's."""
-        settings = {"windows": list(self.windows.computed), "candles": repr(self.candles), "definitions": DEFINITIONS, "version": __version__}
+        settings = {
+            "windows": list(self.windows.computed),
+            "candles": repr(self.candles),
+            "definitions": DEFINITIONS,
+            "version": __version__,
+        }
         return {
             "set": self.set,
             "as_of": self.as_of,
@@ -113,7 +120,7 @@ def features(request: Request, jobs: int, told: Callable[[int, int], None] = lam
     Raises ConfigError where the folder holds other features, ArchiveError where files can't be read or written.
     """
     out = Files(request.out)
-    lock = out.lock()
+    lock = _locked(out)
     try:
         manifest = _begun(out, request, jobs)
         if manifest["complete"]:
@@ -128,6 +135,20 @@ def features(request: Request, jobs: int, told: Callable[[int, int], None] = lam
         return manifest
     finally:
         lock.release()
+
+
+def _locked(out: Files) -> FileLock:
+    """Keep others from writing to the folder. Raises ConfigError."""
+    folder = Path(out.root)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / "_lock")
+    except LockedError as error:
+        raise ConfigError(
+            f"--out: another run (process {error.holder}) writes to {folder}: let it go on, or choose another folder"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"--out: expected to write to {folder}: {error}; give room or permission, or choose another folder") from None
 
 
 def _begun(out: Files, request: Request, jobs: int) -> dict[str, Any]:

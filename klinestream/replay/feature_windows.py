@@ -1,18 +1,21 @@
 """Rows of the table `windows`: a symbol and second each, with the windows that its kline completes and the minute so far."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from klinestream.market.block_candles import MinuteSoFar
 from klinestream.market.blocks import WindowBlock
-from klinestream.market.decimals import Ints
 from klinestream.market.events import SECOND_MS, Window
-from klinestream.replay.feature_feed import MINUTE_S, Bools
+from klinestream.replay.feature_feed import MINUTE_S
+
+Array = npt.NDArray[Any]
 
 _NUMBERS = ("close", "average_price", "low", "high", "volume", "rsi")
-_MINUTE = ("open", "high", "low", "base_volume")
+_MINUTE = ("open", "high", "low", "close")
 
 SCHEMA = pa.schema(
     [
@@ -25,7 +28,7 @@ SCHEMA = pa.schema(
         pa.field("rsi_ready", pa.bool_(), nullable=False),
         pa.field("since", pa.int64(), nullable=False),
         pa.field("revision", pa.int64(), nullable=False),
-        *(pa.field(f"minute_{name}", pa.float64(), nullable=False) for name in ("open", "high", "low", "close", "volume")),
+        *(pa.field(f"minute_{name}", pa.float64(), nullable=False) for name in (*_MINUTE, "volume")),
         pa.field("minute_klines", pa.int32(), nullable=False),
     ]
 )
@@ -39,9 +42,7 @@ class WindowTable:
         shape = (len(symbols), minutes, MINUTE_S)
         self.there = np.zeros(shape, np.bool_)
         self.ready = np.zeros(shape, np.bool_)
-        self.numbers = {
-            name: np.empty(shape) for name in (*_NUMBERS, *(f"minute_{name}" for name in ("open", "high", "low", "close", "volume")))
-        }
+        self.numbers = {name: np.empty(shape) for name in (*_NUMBERS, *(f"minute_{name}" for name in (*_MINUTE, "volume")))}
         self.integers = {name: np.empty(shape, np.int32) for name in ("points", "minute_klines")}
         self.times = {name: np.zeros(shape, np.int64) for name in ("known_ms", "since", "revision")}
 
@@ -54,11 +55,10 @@ class WindowTable:
         self.integers["points"][:, minute] = windows.points
         self.times["since"][:, minute] = windows.since
 
-    def put_minute(self, minute: int, so_far: MinuteSoFar, close: np.ndarray) -> None:
+    def put_minute(self, minute: int, so_far: MinuteSoFar) -> None:
         """The minute as it stood after each of its seconds."""
-        for name in _MINUTE[:3]:
+        for name in _MINUTE:
             self.numbers[f"minute_{name}"][:, minute] = getattr(so_far, name)
-        self.numbers["minute_close"][:, minute] = close
         self.numbers["minute_volume"][:, minute] = so_far.base_volume
         self.integers["minute_klines"][:, minute] = so_far.klines
 
@@ -74,14 +74,14 @@ class WindowTable:
 
     def table(self, from_ms: int, to_ms: int) -> pa.Table:
         """The rows of a span within the slice, by symbol and time."""
-        count = self.there.shape[1] * MINUTE_S
-        seconds = slice(max(0, (from_ms - self.from_ms) // SECOND_MS), min(count, max(0, (to_ms - self.from_ms) // SECOND_MS)))
+        first, end = (min(max(0, (time - self.from_ms) // SECOND_MS), self.there.shape[1] * MINUTE_S) for time in (from_ms, to_ms))
+        seconds = slice(first, end)
         there = self._flat(self.there, seconds)
         rows = slice(None) if there.all() else np.flatnonzero(there)
         shape = (len(self.symbols), seconds.stop - seconds.start)
         opened = self.from_ms + SECOND_MS * np.arange(seconds.start, seconds.stop)
         codes = np.broadcast_to(np.arange(len(self.symbols), dtype=np.int32)[:, None], shape).reshape(-1)[rows]
-        columns: dict[str, np.ndarray] = self.numbers | self.integers | self.times
+        columns: dict[str, Array] = self.numbers | self.integers | self.times
         found: dict[str, pa.Array] = {name: pa.array(self._flat(column, seconds)[rows]) for name, column in columns.items()}
         found["symbol"] = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(self.symbols))
         found["open_time_ms"] = pa.array(np.broadcast_to(opened, shape).reshape(-1)[rows])
@@ -89,5 +89,5 @@ class WindowTable:
         found["rsi_ready"] = pa.array(self._flat(self.ready, seconds)[rows])
         return pa.Table.from_arrays([found[field.name] for field in SCHEMA], schema=SCHEMA)
 
-    def _flat(self, column: Ints | Bools | np.ndarray, seconds: slice) -> np.ndarray:
+    def _flat(self, column: Array, seconds: slice) -> Array:
         return column.reshape(len(self.symbols), -1)[:, seconds].reshape(-1)

@@ -14,7 +14,7 @@ from klinestream.market.block_candles import BlockMinute
 from klinestream.market.blocks import BlockWindows, KlineBlock
 from klinestream.market.candle_engine import CandleEngine, CandleSettings, CandleStep
 from klinestream.market.candle_lines import built_lines, indicator_lines
-from klinestream.market.candles import BASE, COUNT, HIGH, LOW, OPEN, price, volume
+from klinestream.market.candles import BASE, CLOSE, COUNT, HIGH, LOW, OPEN, price, volume
 from klinestream.market.decimals import ratio
 from klinestream.market.events import SECOND_MS, Kline, Window
 from klinestream.market.intervals import MINUTE_MS
@@ -137,13 +137,13 @@ def test_minutes_give_the_live_engines_candles(seed: int) -> None:
         soon = made.so_far()
         for second, opened in enumerate(block.open_times.tolist()):
             for place in np.flatnonzero(block.there[:, second]).tolist():
-                values = [float(each[place, second]) for each in (soon.open, soon.high, soon.low, soon.base_volume)]
+                values = [float(each[place, second]) for each in (soon.open, soon.high, soon.low, soon.close, soon.base_volume)]
                 seen.append((opened, NAMES[place], *values, int(soon.klines[place, second])))
     expected, stepped = [], [live.step(from_klines(klines))]
     for step in stepped:
         for rows in step.provisional:
             minute = rows.tables[0]
-            values = [price(minute, row).tolist() for row in (OPEN, HIGH, LOW)] + [ratio(*volume(minute, BASE)).tolist()]
+            values = [price(minute, row).tolist() for row in (OPEN, HIGH, LOW, CLOSE)] + [ratio(*volume(minute, BASE)).tolist()]
             expected += zip(rows.open_times.tolist(), live.symbols(rows.columns), *values, minute[COUNT].tolist(), strict=True)
     assert sorted(seen) == sorted(expected)
     assert closed(replayed, steps) == closed(live, stepped)

@@ -62,7 +62,7 @@ class Rsi:
         """
         moments = np.arange(len(values))[:, None]
         began = np.maximum.accumulate(np.where(anew, moments, -1))
-        changes = np.where(began < 0, state[_CHANGES] + 1 + moments, moments - began)
+        changes: Floats = np.where(began < 0, state[_CHANGES] + 1 + moments, moments - began).astype(np.float64)
         moved = _moved(np.concatenate([state[:1], values[:-1]]), values, changes - 1)
         level, levels = state[_UP : _DOWN + 1], np.empty_like(moved)
         resets = anew.any(axis=1).tolist()
@@ -72,7 +72,7 @@ class Rsi:
             levels[:, moment] = level = smoothed(level, taken, moved[:, moment], self.period, 1 / self.period)
         if len(values):
             state[:] = values[-1], *level, changes[-1]
-        return self._index(*levels, changes)
+        return self._index(levels[0], levels[1], changes)
 
     def _index(self, up: Floats, down: Floats, changes: Floats) -> tuple[Floats, Bools]:
         whole = up + down
