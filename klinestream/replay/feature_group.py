@@ -6,7 +6,7 @@ slice ─► minutes ─► BlockWindows, BlockMinute, CandleEngine ─► windo
 import pickle
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -103,8 +103,10 @@ class _Work:
     def __init__(self, asked: Asked, group: Group) -> None:
         self._asked, self._group = asked, group
         self._out, archive = Files(asked.out), Files(asked.archive)
-        self._candles = CandleTables(group.symbols, asked.candles, asked.from_ms, asked.to_ms)
         history = history_of(archive, group.symbols, asked.start_ms, asked.to_ms, live=asked.live)
+        # Where none will come, no candle has to wait for it.
+        settings = asked.candles if history else replace(asked.candles, history=0)
+        self._candles = CandleTables(group.symbols, settings, asked.from_ms, asked.to_ms)
         self.progress = self._held() or self._new(history)
         self._correct(history)
         slices = asked.slices()

@@ -58,6 +58,8 @@ class ArchivedKlines:
 
     def take(self, rows: Ints | Bools) -> "ArchivedKlines":
         """Some of the rows."""
+        if rows.dtype == np.bool_ and rows.all():
+            return self
         return ArchivedKlines(self.names, *(getattr(self, each.name)[..., rows] for each in fields(self) if each.name != "names"))
 
     def of(self, symbol: str) -> "ArchivedKlines":
@@ -76,6 +78,8 @@ def joined(parts: Sequence[ArchivedKlines], names: tuple[str, ...] | None = None
     known = names if names is not None else tuple(sorted({name for part in parts for name in part.names}))
     places = {name: place for place, name in enumerate(known)}
     alike = [part.renamed(places, known) for part in parts] or [_none(known)]
+    if len(alike) == 1:
+        return alike[0]
     columns = [np.concatenate([getattr(part, each.name) for part in alike], axis=-1) for each in fields(ArchivedKlines)[1:]]
     return ArchivedKlines(known, *columns)
 
