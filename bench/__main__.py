@@ -1,4 +1,4 @@
-"""`python -m bench [WHAT…]`: engine, throughput, latency, producer, feed, fencing, footprint, candles, page, serving; all without one."""
+"""`python -m bench [WHAT…]`: engine, throughput, latency, producer, feed, fencing, footprint, candles, page, serving, features; or all."""
 
 import tempfile
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bench import candles, engine, feed, fencing, figures, footprint, latency, page, producer, serving, throughput
+from bench import candles, engine, features, feed, fencing, figures, footprint, latency, page, producer, serving, throughput
 from bench.report import Report
 
 
@@ -25,6 +25,7 @@ class What(StrEnum):
     CANDLES = "candles"
     PAGE = "page"
     SERVING = "serving"
+    FEATURES = "features"
 
 
 MEASURES: dict[What, Callable[[Report, Path], None]] = {
@@ -38,6 +39,7 @@ MEASURES: dict[What, Callable[[Report, Path], None]] = {
     What.CANDLES: candles.measure,
     What.PAGE: page.measure,
     What.SERVING: serving.measure,
+    What.FEATURES: features.measure,
 }
 
 

@@ -37,11 +37,13 @@ def write(folder: Path, seed: int, symbols: int, start_ms: int, seconds: int) ->
         found = market.seconds(start_ms + first * SECOND_MS, count)
         for partition, mine in by_partition.items():
             places = np.array([names.index(name) for name in mine], np.int64)
-            ends[partition] += _put(files, partition, mine, places, found, ends[partition])
+            ends[partition] += _put(files, found, (partition, ends[partition]), mine, places)
     return sum(ends.values())
 
 
-def _put(files: Files, partition: int, names: list[str], places: Ints, found: Seconds, first_offset: int) -> int:
+def _put(files: Files, found: Seconds, place: tuple[int, int], names: list[str], places: Ints) -> int:
+    """A file at `place`, which is partition and first offset; returns its rows."""
+    partition, first_offset = place
     opens = found.open_time_ms
     there = found.known[:, places]
     # In the topic second by second, in the file symbol by symbol.

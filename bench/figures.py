@@ -81,7 +81,29 @@ def _idle(rows: Rows) -> list[str]:
     return _table(("", "MB", "kB a client", "server's CPU, ms a second"), lines)
 
 
-_TABLES: dict[str, Callable[[Rows], list[str]]] = {"latency": _latency, "ratios": _ratios, "stalled": _stalled, "idle": _idle}
+def _spans(rows: Rows) -> list[str]:
+    columns = ("s", "cpu_s", "million_windows_s", "peak_mb")
+    found = [name for name in rows if "symbols, " in name]
+    lines = [(name, *_cells(rows[name], columns)) for name in found]
+    further = rows["each further hour"]
+    lines.append(("each further hour", f"{further['s']:,}", "", f"{further['million_windows_s']:,}", ""))
+    return _table(("", "s", "CPU, s", "million windows/s", "peak, MB"), lines)
+
+
+def _rivals(rows: Rows) -> list[str]:
+    columns = ("s", "cpu_s", "peak_mb", "ratio", "least", "most")
+    lines = [(name.rpartition(", ")[2], *_cells(rows[name], columns)) for name in rows if name.startswith("a quarter of an hour, ")]
+    return _table(("a quarter of an hour of 1,400 symbols", "s", "CPU, s", "peak, MB", "ratio", "least", "most"), lines)
+
+
+_TABLES: dict[str, Callable[[Rows], list[str]]] = {
+    "latency": _latency,
+    "ratios": _ratios,
+    "stalled": _stalled,
+    "idle": _idle,
+    "spans": _spans,
+    "rivals": _rivals,
+}
 
 
 def _cells(row: Mapping[str, Any], columns: tuple[str, ...]) -> list[str]:
