@@ -6,6 +6,7 @@
 A file is read when its first kline is due, and once. A symbol that lags behind the others has their newer klines wait for it.
 """
 
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from klinestream.market.decimals import Ints
 from klinestream.market.events import SECOND_MS
 from klinestream.market.intervals import MINUTE_MS
 from klinestream.replay.kline_columns import ArchivedKlines, counting, filled, joined
-from klinestream.replay.klines import KlineArchive
+from klinestream.replay.klines import KlineArchive, KlineFile
 
 Bools = npt.NDArray[np.bool_]
 
@@ -47,20 +48,31 @@ class Feed:
         self._archive = archive
         self._symbols = tuple(symbols)
         self._from_ms, self._to_ms = from_ms, to_ms
-        self._files = archive.files_of(symbols, from_ms, to_ms)
+        self._files: dict[int, deque[KlineFile]] = defaultdict(deque)
+        for file in archive.files_of(symbols, from_ms, to_ms):
+            self._files[file.span.partition].append(file)
         self._newest = np.full(len(symbols), -1, np.int64)
         self._waiting: list[ArchivedKlines] = []
 
     def until(self, from_ms: int, to_ms: int) -> ArchivedKlines:
         """The feed's klines of the next slice that count."""
-        while self._files and min(file.first_ms for file in self._files) < to_ms:
-            found = self._archive.read_file(self._files.pop(0))
-            found = joined([found.take((found.open_times >= self._from_ms) & (found.open_times < self._to_ms))], self._symbols)
-            self._waiting.append(found.take(counting(found, self._newest)))
+        for files in self._files.values():
+            while files and min(file.first_ms for file in files) < to_ms:
+                self._read(files.popleft())
         due = joined([part.take(part.open_times < to_ms) for part in self._waiting], self._symbols)
         left = [part.take(part.open_times >= to_ms) for part in self._waiting]
         self._waiting = [part for part in left if len(part)]
         return due.take(due.open_times >= from_ms)
+
+    def _read(self, file: KlineFile) -> None:
+        found = self._archive.read_file(file)
+        found = joined([found.take((found.open_times >= self._from_ms) & (found.open_times < self._to_ms))], self._symbols)
+        self._waiting.append(found.take(counting(found, self._newest)))
+
+    @property
+    def waiting(self) -> int:
+        """How many klines wait for a later slice."""
+        return sum(map(len, self._waiting))
 
     def imported(self, from_ms: int, to_ms: int) -> ArchivedKlines:
         """Imported klines of a slice."""

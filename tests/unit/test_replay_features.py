@@ -13,8 +13,10 @@ import numpy as np
 import orjson
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from klinestream.archive.files import Files
+from klinestream.cli.main import app
 from klinestream.market.batch import from_klines
 from klinestream.market.candle_engine import CandleEngine, CandleSettings
 from klinestream.market.candle_history import decode_history
@@ -26,7 +28,9 @@ from klinestream.market.partitions import partition_of
 from klinestream.market.topics import CANDLE_HISTORY, KLINE_REPAIRS, PUBLISHED_HEADER
 from klinestream.market.windows import WindowEngine, WindowSettings
 from klinestream.replay import feature_run, features
+from klinestream.replay.feature_feed import Feed
 from klinestream.replay.feature_run import Request
+from klinestream.replay.klines import KlineArchive
 from klinestream.replay.repair import recomputations, republished
 from klinestream.runtime.kafka import Record
 from tests.archived import LATE_MS, archive, bring, put
@@ -377,3 +381,29 @@ def test_bad_requests_are_refused(tmp_path: Path) -> None:
         features.windows(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="--jobs: expected 1 or more"):
         feature_run.jobs_of(0)
+
+
+def test_the_command_computes_what_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patterns of symbols, times as people write them; an error of ours where there is nothing."""
+    archive(Files(str(tmp_path / "archive")), feed()[:2000])
+    monkeypatch.setenv("KLINESTREAM_ARCHIVE__URL", str(tmp_path / "archive"))
+    monkeypatch.chdir(tmp_path)
+    span = ["--from", "2023-11-13T23:50", "--to", "2023-11-13T23:53", "--out", "out", "--jobs", "1"]
+    said = CliRunner().invoke(app, ["replay", "features", "--symbols", "btc*,ETHUSDT", *span])
+    assert said.exit_code == 0, said.output
+    assert "360 seconds and 6 candles of 2 symbols in out" in said.stdout
+    assert features.manifest("out")["symbols"] == ["BTCUSDT", "ETHUSDT"]
+    nothing = CliRunner().invoke(app, ["replay", "features", "--symbols", "DOGE*", *span])
+    assert isinstance(nothing.exception, ConfigError)
+
+
+def test_no_more_is_held_than_a_slice_and_a_file(tmp_path: Path) -> None:
+    """However long the span is: what waits for the next slice is no more than one file of each partition gave."""
+    files = Files(str(tmp_path / "archive"))
+    archive(files, [one for one in feed() if one.open_time_ms >= FROM], file_rows=100)
+    reading = Feed(KlineArchive(files, with_ids=False), SYMBOLS, FROM, TO)
+    held = 0
+    for from_ms in range(FROM, TO, MINUTE_MS):
+        held += len(reading.until(from_ms, from_ms + MINUTE_MS))
+        assert reading.waiting <= 100 * 3
+    assert held == len(rows_of(live_windows([one for one in feed() if one.open_time_ms >= FROM])))
