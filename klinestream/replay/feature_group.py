@@ -8,6 +8,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from io import BytesIO
 from typing import Any
 
 import pyarrow as pa
@@ -204,7 +205,7 @@ class _Work:
     def _write(self, name: str, from_ms: int, table: pa.Table) -> None:
         if not len(table):
             return
-        sink = pa.BufferOutputStream()
+        sink = BytesIO()
         dictionaries = [each for each in table.column_names if each not in _PLAIN]
         pq.write_table(
             table,
@@ -215,7 +216,7 @@ class _Work:
             use_dictionary=dictionaries,
             store_schema=False,
         )
-        body = sink.getvalue().to_pybytes()
+        body = sink.getvalue()
         minute = from_ms % DAY_MS // MINUTE_MS
         place = f"{name}/date={date_of(from_ms)}/{minute // 60:02d}{minute % 60:02d}-{self._group.name}.parquet"
         self._out.put(place, body)

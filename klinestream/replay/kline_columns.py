@@ -134,12 +134,16 @@ def coded(column: pa.ChunkedArray) -> tuple[tuple[str, ...], Ints]:
 
 def converted(table: pa.Table, names: tuple[str, ...], codes: Ints, with_ids: bool) -> tuple[ArchivedKlines, Bools]:
     """Rows as columns, and which of them are klines as the jobs take them."""
-    halves = [_halves(table.column(name)) for name in (*PRICES, *VOLUMES)]
-    low, high = np.array([each[0] for each in halves]), np.array([each[1] for each in halves])
-    prices, volumes = low[:4], [_split(*pair) for pair in zip(low[4:], high[4:], strict=True)]
-    units = np.array([whole for whole, _ in volumes])
-    narrow = ((high[:4] == 0) & (prices >= 0)).all(axis=0)
-    narrow &= ((high[4:] >= 0) & (high[4:] <= _UPPER_MOST) & (units < _WHOLE_MOST)).all(axis=0)
+    rows, narrow = len(table), np.ones(len(table), np.bool_)
+    prices, units, rests = (np.empty((4, rows), np.int64) for _ in range(3))
+    for place, name in enumerate(PRICES):
+        pairs = _halves(table.column(name))
+        prices[place] = pairs[:, 0]
+        narrow &= (pairs[:, 1] == 0) & (prices[place] >= 0)
+    for place, name in enumerate(VOLUMES):
+        pairs = _halves(table.column(name))
+        units[place], rests[place] = _split(pairs)
+        narrow &= (pairs[:, 1] >= 0) & (pairs[:, 1] <= _UPPER_MOST) & (units[place] < _WHOLE_MOST)
     stamps = _ints(table.column(TIMESTAMP))
     ids, known = _ids(table) if with_ids else (np.full((3, len(table)), UNKNOWN_ID), np.True_)
     klines = ArchivedKlines(
@@ -148,7 +152,7 @@ def converted(table: pa.Table, names: tuple[str, ...], codes: Ints, with_ids: bo
         _ints(table.column(OPENED)),
         prices,
         units,
-        np.array([rest for _, rest in volumes]),
+        rests,
         _ints(table.column(TRADES)),
         ids,
         _origins(table.column(ORIGIN)),
@@ -159,8 +163,9 @@ def converted(table: pa.Table, names: tuple[str, ...], codes: Ints, with_ids: bo
     return klines, sound(klines, closes) & (closes == stamps) & narrow & known & (klines.origins != _NONE)
 
 
-def _split(low: Ints, high: Ints) -> tuple[Ints, Ints]:
+def _split(pairs: Ints) -> tuple[Ints, Ints]:
     """Decimals of 128 bits as whole units and remainders of 1e-8."""
+    low, high = np.ascontiguousarray(pairs[:, 0]), pairs[:, 1]
     if not high.any() and not (low < 0).any():
         whole = low // UNIT
         return whole, low - whole * UNIT
@@ -171,15 +176,14 @@ def _split(low: Ints, high: Ints) -> tuple[Ints, Ints]:
     return high * _UPPER_WHOLE + whole_low + carried, rest - carried * UNIT
 
 
-def _halves(column: pa.ChunkedArray) -> tuple[Ints, Ints]:
-    """The lower and the upper 64 bits of decimals."""
+def _halves(column: pa.ChunkedArray) -> Ints:
+    """The lower and the upper 64 bits of decimals, (rows, 2)."""
     parts = [
         np.frombuffer(chunk.buffers()[1], np.int64).reshape(-1, 2)[chunk.offset : chunk.offset + len(chunk)]
         for chunk in column.chunks
         if len(chunk)
     ]
-    pairs = parts[0] if len(parts) == 1 else np.concatenate([np.zeros((0, 2), np.int64), *parts])
-    return np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
+    return parts[0] if len(parts) == 1 else np.concatenate([np.zeros((0, 2), np.int64), *parts])
 
 
 def _ints(column: pa.ChunkedArray, instead: Ints | None = None) -> Ints:

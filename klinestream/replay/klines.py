@@ -74,6 +74,7 @@ class KlineArchive:
     with_ids: bool = True
     """Whether trade ids are wanted: three columns that only the feed's own proof needs."""
     left: Left = field(default_factory=Left)
+    _imported_dates: list[str] | None = None
 
     def files_of(self, symbols: Collection[str], from_ms: int, to_ms: int) -> list["KlineFile"]:
         """The files that hold klines of these symbols with open times from `from_ms` to before `to_ms`, in order of partition and offset.
@@ -142,7 +143,9 @@ class KlineArchive:
     def _imported(self, symbol: str, from_ms: int, to_ms: int) -> list[str]:
         topic = f"{IMPORTED}/{KLINES.name}"
         first, last = date_of(from_ms), date_of(max(to_ms - 1, from_ms))
-        dates = [date for date in self.files.dates(topic) if first <= date <= last]
+        if self._imported_dates is None:
+            self._imported_dates = self.files.dates(topic)
+        dates = [date for date in self._imported_dates if first <= date <= last]
         if symbol == _ANY:
             found = [self.files.system.glob(self.files.path(f"{topic}/date={date}/*.parquet")) for date in dates]
             return sorted(str(path)[len(self.files.root) + 1 :] for paths in found for path in paths)
