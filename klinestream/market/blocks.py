@@ -36,19 +36,6 @@ class KlineBlock:
     remainders: Ints  # (4, …): their remainders, 1e-8
     trades: Ints
 
-    @classmethod
-    def empty(cls, first_ms: int, symbols: int, seconds: int) -> "KlineBlock":
-        """A block of seconds that are not there."""
-        four = (4, symbols, seconds)
-        return cls(
-            first_ms,
-            np.zeros((symbols, seconds), np.bool_),
-            np.zeros(four, np.int64),
-            np.zeros(four, np.int64),
-            np.zeros(four, np.int64),
-            np.zeros((symbols, seconds), np.int64),
-        )
-
     @property
     def open_times(self) -> Ints:
         """Of each second."""

@@ -43,9 +43,9 @@ def series(draw: st.DrawFn) -> list[Kline]:
 
 def block_of(klines: Sequence[Kline], names: Sequence[str], first: int, seconds: int) -> KlineBlock:
     """The klines of a stretch as a block; where there is none stands what a fault would show."""
-    block = KlineBlock.empty(START_MS + first * SECOND_MS, len(names), seconds)
-    for column in (block.prices, block.volumes, block.remainders, block.trades):
-        column[:] = 123_456_789
+    there = np.zeros((len(names), seconds), np.bool_)
+    columns = (np.full((4, len(names), seconds), 123_456_789) for _ in range(3))
+    block = KlineBlock(START_MS + first * SECOND_MS, there, *columns, np.full(there.shape, 123_456_789))
     batch = from_klines(klines)
     for row, one in enumerate(klines):
         second = (one.open_time_ms - block.first_ms) // SECOND_MS
