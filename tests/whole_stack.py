@@ -23,7 +23,7 @@ class TestStack:
     def __init__(self, folder: Path, symbols: str = "10", **tables: dict[str, object]) -> None:
         """Start nothing; `symbols` as `klinestream up` takes them; `tables` of configuration win over the defaults."""
         names = ("broker_port", "controller_port", "flink_port", "flink_rpc_port", "standin_port")
-        *ports, server_port, metrics_port, repair_port, archive_port = free_ports(len(names) + 4)
+        *ports, server_port, metrics_port, repair_port, archive_port, proof_port = free_ports(len(names) + 5)
         stack = dict(zip(names, ports, strict=True)) | {"state_dir": str(folder)}
         given = {
             "stack": stack | tables.pop("stack", {}),
@@ -31,6 +31,7 @@ class TestStack:
             "producer": {"metrics_port": metrics_port} | tables.pop("producer", {}),
             "repair": {"metrics_port": repair_port} | tables.pop("repair", {}),
             "archive": {"metrics_port": archive_port} | tables.pop("archive", {}),
+            "proof": {"metrics_port": proof_port} | tables.pop("proof", {}),
             # Enough to join history to what is live; more would only be more of the same to prove.
             "candles": {"history": 60} | tables.pop("candles", {}),
         }

@@ -1,5 +1,6 @@
 """`klinestream verify`: whether what was published is what the exchange says."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from klinestream.cli.gaps import time_of
 from klinestream.market.errors import ConfigError
 from klinestream.runtime.config import Config
 
@@ -102,6 +104,48 @@ def candles(
     else:
         print_report(console, followed, span, built, found)
     if not found.sound:
+        raise typer.Exit(1)
+
+
+@app.command()
+def replay(  # noqa: PLR0917  # typer passes options by name
+    ctx: typer.Context,
+    symbols: Annotated[str, typer.Option(help="Only these symbols, comma separated; all by default.")] = "",
+    from_: Annotated[str, typer.Option("--from", help="A time such as 2026-11-21T09:30 (UTC), or 2h for two hours ago.")] = "",
+    to: Annotated[str, typer.Option(help="The same; by default up to what the archive is done with.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Stay, and prove each stretch as the archive completes it.")] = False,
+) -> None:
+    """Prove that archived windows, candles and indicators are what a replay gives, to the last bit; exit code 1 if any isn't."""
+    # `klinestream --help` must not wait for Arrow to load.
+    from rich.console import Console
+
+    from klinestream.cli import verify_replay
+    from klinestream.replay import proof_run
+    from klinestream.runtime import log
+
+    config: Config = ctx.obj
+    log.setup(config.log)
+    if follow:
+        if symbols or from_ or to or as_json:
+            raise ConfigError("--follow: expected no --symbols, --from, --to or --json with it; it proves all, and tells by its metrics")
+        proof_run.run(config)
+        return
+    proof = proof_run.Proof.of(config, frozenset(name.strip().upper() for name in symbols.split(",") if name.strip()))
+    now_ms = time.time_ns() // 1_000_000
+    begin, end = (time_of(text, now_ms) if text else None for text in (from_, to))
+    length_ms, after_ms = proof.snapshots.stretch_ms, int(config.proof.after_s * _SECOND_MS)
+    console, found = Console(), []
+    with Console(stderr=True).status("replaying") as status:
+        for span in proof_run.chosen(proof.prover.files, begin, end, length_ms, after_ms):
+            status.update(f"replaying {_shown(span[0])} to {_shown(span[1])}")
+            found.append(proof.one(span))
+    if not found:
+        raise ConfigError(
+            f"expected a whole stretch of {config.proof.stretch_s} s in the archive, found none: set proof.stretch_s, or wait"
+        )
+    verify_replay.print_json(found) if as_json else verify_replay.print_report(console, found)
+    if any(one.different for one in found):
         raise typer.Exit(1)
 
 

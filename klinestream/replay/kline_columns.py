@@ -206,3 +206,18 @@ def _origins(column: pa.ChunkedArray) -> Ints:
     names, codes = coded(column)
     places = np.array([_ORIGINS.index(name) if name in _ORIGINS else _NONE for name in names], np.int64)
     return places[codes] if len(codes) else codes
+
+
+def units(column: pa.ChunkedArray) -> Ints:
+    """A column of prices as integers of 1e-8."""
+    return _halves(column)[0]
+
+
+def amounts(column: pa.ChunkedArray) -> tuple[Ints, Ints]:
+    """A column of volumes as whole units and remainders of 1e-8."""
+    return _split(*_halves(column))
+
+
+def numbers(column: pa.ChunkedArray) -> Ints:
+    """A column of integers without null."""
+    return _ints(column)

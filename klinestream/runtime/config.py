@@ -21,6 +21,7 @@ from klinestream.runtime.sections import (
     KafkaConfig,
     LogConfig,
     ProducerConfig,
+    ProofConfig,
     RepairConfig,
     SignalsConfig,
     StackConfig,
@@ -47,6 +48,7 @@ class Config(BaseSettings):
     signals: SignalsConfig = SignalsConfig()
     repair: RepairConfig = RepairConfig()
     archive: ArchiveConfig = ArchiveConfig()
+    proof: ProofConfig = ProofConfig()
     server: ServerConfig = ServerConfig()
     client: ClientConfig = ClientConfig()
     stack: StackConfig = StackConfig()

@@ -298,6 +298,21 @@ class ArchiveConfig(Section):
         return self
 
 
+class ProofConfig(Section):
+    """The proof that what is published is what a replay of the archive gives, stretch by stretch."""
+
+    stretch_s: Annotated[int, Field(ge=60, le=86_400, multiple_of=60)] = 3600
+    """So long is a stretch; whole minutes."""
+    after_s: Annotated[float, Field(ge=0, le=86_400)] = 180.0
+    """So long after its end a stretch is proved: more than `archive.file_s`, and time for repairs."""
+    keep_snapshots: Annotated[int, Field(ge=0, le=100_000)] = 48
+    """So many snapshots are kept, one a proved stretch: the next stretch, or a later look, goes on from there; 0 for none."""
+    metrics_host: str = "127.0.0.1"
+    """Address of the metrics."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9112
+    """Prometheus metrics on this port of `metrics_host`; 0 for none."""
+
+
 class StackConfig(Section):
     """The local stack of `klinestream up`."""
 

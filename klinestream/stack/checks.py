@@ -48,6 +48,8 @@ def ports(config: Config, with_standin: bool) -> Mapping[str, int]:
         wanted["repair.metrics_port"] = config.repair.metrics_port
     if config.archive.metrics_port:
         wanted["archive.metrics_port"] = config.archive.metrics_port
+    if config.proof.metrics_port:
+        wanted["proof.metrics_port"] = config.proof.metrics_port
     if config.signals.webhook_url and config.signals.metrics_port:
         wanted["signals.metrics_port"] = config.signals.metrics_port
     if with_standin:

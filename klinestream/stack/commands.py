@@ -24,6 +24,7 @@ SERVER = ("klinestream", "server")
 REPAIR = ("klinestream", "repair", "--follow")
 ALERTS = ("klinestream", "alerts")
 ARCHIVE = ("klinestream", "archive")
+PROOF = ("klinestream", "verify", "replay", "--follow")
 # A job's client takes seconds until it looks for the topics, which are made meanwhile.
 _TOPICS_S = "20"
 

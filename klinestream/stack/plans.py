@@ -34,6 +34,7 @@ def plans(config: Config, layout: Layout, cluster: jobs.Cluster, with_standin: b
         _repair(config),
         *([_alerts(config)] if config.signals.webhook_url else []),
         _archive(config, layout),
+        _proof(config, layout),
     ]
     if not broker.is_formatted(layout):
         found.insert(0, Plan("format", lambda: broker.format_command(layout), bool, once=True))
@@ -93,6 +94,7 @@ def with_addresses(config: Config) -> Config:
         "producer": (config.producer.metrics_host, config.producer.metrics_port),
         "repair": (config.repair.metrics_host, config.repair.metrics_port),
         "archive": (config.archive.metrics_host, config.archive.metrics_port),
+        "proof": (config.proof.metrics_host, config.proof.metrics_port),
         "alerts": (config.signals.metrics_host, config.signals.metrics_port if config.signals.webhook_url else 0),
     }
     found: dict[str, object] = {
@@ -124,6 +126,13 @@ def _archive(config: Config, layout: Layout) -> Plan:
     is_up = _answers(f"http://{config.archive.metrics_host}:{port}/metrics") if port else lambda: True
     # It has a day to catch up: the chart comes first.
     return Plan("archive", lambda: commands.own("archive", commands.ARCHIVE, told), is_up, (TOPICS, "windows", "server"), port or None)
+
+
+def _proof(config: Config, layout: Layout) -> Plan:
+    port, told = config.proof.metrics_port, with_archive(config, layout)
+    is_up = _answers(f"http://{config.proof.metrics_host}:{port}/metrics") if port else lambda: True
+    # Nothing waits for it: it comes last.
+    return Plan("proof", lambda: commands.own("proof", commands.PROOF, told), is_up, ("archive", "candles"), port or None)
 
 
 def with_archive(config: Config, layout: Layout) -> Config:

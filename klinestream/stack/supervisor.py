@@ -36,7 +36,7 @@ _FIRST_RESULTS_S = 20.0
 _ROOM_EVERY_S = 10.0
 # What ends first is what writes, what ends last is what it writes to; three times this is below the promised 10 s.
 _STOP_ORDER: tuple[tuple[str, ...], ...] = (
-    ("server", "producer", "repair", "alerts", "archive", "standin", "topics", "format"),
+    ("server", "producer", "repair", "alerts", "proof", "archive", "standin", "topics", "format"),
     ("task-manager", "job-manager"),
     ("broker",),
 )

@@ -9,9 +9,9 @@ from server.pipeline.model import Latency, Part, State
 from server.pipeline.samples import STARTED, Samples, Spread, Trail
 
 PRODUCER, REPAIR, ALERTS = "klinestream_producer_", "klinestream_repair_", "klinestream_alerts_"
-ARCHIVE, SERVER = "klinestream_archive_", "klinestream_server_"
+ARCHIVE, PROOF, SERVER = "klinestream_archive_", "klinestream_replay_", "klinestream_server_"
 ROUTE = "/api/v1/pipeline"
-OPTIONAL = frozenset({"alerts", "archive"})
+OPTIONAL = frozenset({"alerts", "archive", "proof"})
 """Kinds of parts that need not be there: one that was never reached is no fault."""
 
 
@@ -42,7 +42,7 @@ def part_of(answer: Answer, now_ms: int) -> Part:
         return Part(
             answer.name, answer.kind, state, f"not started: {answer.away}" if never else answer.away, restarts=answer.trail.restarts
         )
-    tells = {"producer": _producer, "repair": _repair, "alerts": _alerts, "archive": _archive, "server": _server}
+    tells = {"producer": _producer, "repair": _repair, "alerts": _alerts, "archive": _archive, "proof": _proof, "server": _server}
     return tells[answer.kind](answer, samples, now_ms)
 
 
@@ -217,6 +217,24 @@ def _archive(answer: Answer, samples: Samples, now_ms: int) -> Part:
             "compacted": samples.total(f"{name}files_compacted_total"),
             "lost": samples.count(f"{name}offsets_lost_total"),
             "reconnects": samples.total(f"{name}reconnects_total"),
+        },
+    )
+
+
+def _proof(answer: Answer, samples: Samples, now_ms: int) -> Part:
+    name = PROOF
+    verified_s = samples.total(f"{name}verified_to_seconds")
+    return _part(
+        answer,
+        samples,
+        now_ms,
+        per_s=answer.trail.rate(f"{name}equal_total"),
+        age_s=max(0.0, now_ms / 1000 - verified_s) if verified_s else None,
+        figures={
+            "equal": samples.count(f"{name}equal_total"),
+            "different": samples.count(f"{name}different_total"),
+            "uncompared": samples.count(f"{name}uncompared_total"),
+            "stretches": samples.total(f"{name}stretches_total"),
         },
     )
 

@@ -48,7 +48,7 @@ def test_the_status_page_sees_every_part_run(stack: TestStack) -> None:
     def seen() -> bool:
         told = httpx.get(f"{server_url(stack.config)}/api/v1/pipeline", timeout=10).json()
         parts = {part["name"]: part for part in told["parts"]}
-        names = {"exchange", "producer", "repair", "archive", "broker", "flink", "windows", "candles", "history", "server"}
+        names = {"exchange", "producer", "repair", "archive", "proof", "broker", "flink", "windows", "candles", "history", "server"}
         assert {name: part["state"] for name, part in parts.items()} == dict.fromkeys(names, "running"), told
         assert parts["windows"]["checkpoint"]["completed"] > 0
         assert parts["windows"]["behind"] is not None
