@@ -12,7 +12,7 @@ from klinestream.market.batch import from_klines
 from klinestream.market.candle_engine import CandleEngine, CandleSettings
 from klinestream.market.candle_history import HistoryTable
 from klinestream.market.candle_lines import built_lines, history_lines, indicator_lines
-from klinestream.market.codec import encode_event
+from klinestream.market.codec import encode_event, encode_kline
 from klinestream.market.events import Kline
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import BY_NAME, CANDLES, INDICATORS, KLINE_REPAIRS, KLINES, WINDOWS
@@ -37,7 +37,7 @@ def published(
     """What the topics hold after these klines. At place `restart` the windows' job starts anew, without its state."""
     found: Values = defaultdict(list)
     for kline in klines:
-        found[KLINES.name].append((kline.symbol, kline.close_time_ms, encode_event(kline)))
+        found[KLINES.name].append((kline.symbol, kline.close_time_ms, encode_kline(kline)))
     for part in (klines[:restart], klines[restart:]) if restart is not None else (klines,):
         for rows in WindowEngine(WindowSettings()).step(from_klines(part)).windows:
             found[WINDOWS.name] += [(window.symbol, window.end_ms - 1, encode_event(window)) for window in rows.events()]
@@ -64,7 +64,7 @@ def _repairs(klines: Sequence[Kline], late: Sequence[Kline], found: Values) -> N
         partition = partition_of(kline.symbol, KLINE_REPAIRS.partitions)
         given[kline.symbol].append((offsets[partition], kline))
         offsets[partition] += 1
-        found[KLINE_REPAIRS.name].append((kline.symbol, kline.close_time_ms, encode_event(kline)))
+        found[KLINE_REPAIRS.name].append((kline.symbol, kline.close_time_ms, encode_kline(kline)))
     for symbol, mine in given.items():
         at = np.array([offset for offset, _ in mine], np.int64)
         parts = recomputations(feed[symbol], from_klines([kline for _, kline in mine]), at, settings)

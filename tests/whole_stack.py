@@ -31,7 +31,7 @@ class TestStack:
             "producer": {"metrics_port": metrics_port} | tables.pop("producer", {}),
             "repair": {"metrics_port": repair_port} | tables.pop("repair", {}),
             "archive": {"metrics_port": archive_port} | tables.pop("archive", {}),
-            "proof": {"metrics_port": proof_port} | tables.pop("proof", {}),
+            "proof": {"metrics_port": proof_port, "stretch_s": 60} | tables.pop("proof", {}),
             # Enough to join history to what is live; more would only be more of the same to prove.
             "candles": {"history": 60} | tables.pop("candles", {}),
         }

@@ -8,7 +8,7 @@
 What is held in memory is one stretch of some symbols, and the state of all.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -99,10 +99,13 @@ class Prover:
     state: State | None = None
     reached_ms: int = -1
     """Where the state stands."""
+    beginnings: dict[str, int] = field(default_factory=dict)
+    """Symbol → where the archive's klines of its partition begin."""
 
     def prove(self, span: Span) -> Stretch:
         """Compare all that was published of a stretch. Raises ArchiveError."""
         wanted = self._wanted(span)
+        self.beginnings = self._find_beginnings(wanted)
         if self.state is None or self.reached_ms != span[0]:
             self._begin(span, wanted)
         found = {topic: Compared() for topic in TOPICS}
@@ -120,8 +123,7 @@ class Prover:
             self.state = State.none(self.windows, self.candles, self.symbols)
         return self.state
 
-    def beginnings(self, wanted: Iterable[str]) -> dict[str, int]:
-        """Symbol → where the archive's klines of its partition begin."""
+    def _find_beginnings(self, wanted: Iterable[str]) -> dict[str, int]:
         spans = self.files.spans(KLINES.name)
         count = max([KLINES.partitions, *(span.partition + 1 for span in spans)])
         first: dict[int, int] = {}
@@ -150,13 +152,12 @@ class Prover:
         """Without a state: replay from each symbol's earliest `since` of what was published, as far as the archive goes back."""
         self.state, self.symbols = None, Symbols()
         begins: dict[str, int] = {}
-        beginnings = self.beginnings(wanted)
         for group in _groups(wanted):
             live = windows(self.files, self.symbols, group, span)
             for symbol, since, revision in live.keys[[SYMBOL, SINCE, REVISION]].T.tolist():
                 name = self.symbols.names[symbol]
                 if not revision and since < begins.get(name, span[0]):
-                    begins[name] = max(since, beginnings[name])
+                    begins[name] = max(since, self.beginnings[name])
         length = span[1] - span[0]
         first = min(begins.values(), default=span[0])
         for opened in range(first - first % length, span[0], length):
@@ -201,7 +202,7 @@ class _Group:
         prover, compared = self.prover, Compared()
         symbols = prover.symbols
         live = windows(prover.files, symbols, self.names, self.span)
-        beginnings = prover.beginnings(self.names)
+        beginnings = prover.beginnings
         least = _by_symbol(live, symbols, beginnings)
         without = (live.keys[TIME] // SECOND_MS - 1) * SECOND_MS < least
         before = (live.keys[SINCE] < least) & ~without
@@ -276,21 +277,26 @@ class _Group:
         symbols, compared = prover.symbols, Compared()
         original = told.keys[REVISION] == 0
         have = {tuple(key) for key in told.keys[[SYMBOL, INTERVAL, TIME]].T.tolist()}
-        for row, (symbol, interval, time) in enumerate(live.keys[[SYMBOL, INTERVAL, TIME]].T.tolist()):
-            if int(live.values[-1, row]) * SECOND_MS == _LENGTHS[interval] and (symbol, interval, time) not in have:
-                replay.lacking(symbols.names[symbol], interval, time)
+        whole = live.values[-1].astype(np.int64) * SECOND_MS == np.array(_LENGTHS, np.int64)[live.keys[INTERVAL]]
+        needed = {tuple(key) for key in live.keys[[SYMBOL, INTERVAL, TIME]][:, whole].T.tolist()}
+        for symbol, interval, time in needed - have:
+            replay.lacking(symbols.names[symbol], interval, time)
         replayed = replay.step(self.names, Chosen.of(table, symbols), self.span)
-        compared.add(_expected_compared(INDICATORS.name, told.take(original), replayed, symbols))
+        compared.add(_expected_compared(INDICATORS.name, told.take(original), replayed, symbols, needed))
         anew = told.take(~original)
         if len(anew):
             compared.add(compare(INDICATORS.name, anew, candle_proof.repaired(replay, table, anew), symbols, candle_proof.NAMES))
         return compared
 
 
-def _expected_compared(topic: str, live: Results, replayed: Results, symbols: Symbols) -> Compared:
+def _expected_compared(
+    topic: str, live: Results, replayed: Results, symbols: Symbols, needed: Set[tuple[int, ...]] | None = None
+) -> Compared:
     """First all at once; where that is not alike, only what has to be there."""
     whole = compare(topic, live, replayed, symbols, candle_proof.NAMES)
-    return whole if not whole.different else compare(topic, live, replayed.take(expected(replayed, live)), symbols, candle_proof.NAMES)
+    if not whole.different:
+        return whole
+    return compare(topic, live, replayed.take(expected(replayed, live, needed)), symbols, candle_proof.NAMES)
 
 
 def _by_symbol(live: Results, symbols: Symbols, values: Mapping[str, int]) -> Ints:

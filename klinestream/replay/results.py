@@ -7,7 +7,7 @@ A sum doesn't depend on order, nor on how records stand in files. A record that 
 values is a fault. Where digests differ, the two sides are joined by identity, and every field that differs is found.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -249,10 +249,11 @@ def shown(name: str, bits: int) -> str:
     return repr(float(np.uint64(bits).view(np.float64)))
 
 
-def expected(replayed: Results, published: Results) -> Bools:
+def expected(replayed: Results, published: Results, needed: Set[tuple[int, ...]] | None = None) -> Bools:
     """Which replayed records have to be there: of each run those from its first to its last one, and else one where there is none at all.
 
-    A job that started without its state ends one run's records and begins another's.
+    A job that started without its state ends one run's records and begins another's. `needed`: symbol, interval and time of those that
+    have to be there, where not all have.
     """
     runs: dict[tuple[int, ...], tuple[int, int]] = {}
     for symbol, interval, time, since, _ in published.keys.T.tolist():
@@ -263,7 +264,8 @@ def expected(replayed: Results, published: Results) -> Bools:
     for row, (symbol, interval, time, since, _) in enumerate(replayed.keys.T.tolist()):
         first, last = runs.get((symbol, interval, since), (1, 0))
         found[row] = first <= time <= last
-        if not found[row] and (symbol, interval, time) not in covered:
+        identity = symbol, interval, time
+        if not found[row] and identity not in covered and (needed is None or identity in needed):
             found[row] = True
-            covered.add((symbol, interval, time))
+            covered.add(identity)
     return found

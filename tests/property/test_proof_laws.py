@@ -172,10 +172,7 @@ def test_a_damaged_or_foreign_snapshot_is_refused(tmp_path: Path) -> None:
     body = files.read(kept.place(end)) or b""
     for place in range(0, len(body), len(body) // 40):
         files.put(kept.place(end), body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :])
-        state = kept.load(end, Symbols())
-        assert state is None or files.read(kept.place(end)) != body
-        if state is not None:  # a byte of the container that carries nothing
-            assert state.windows.saved()[1] == prover.held.windows.saved()[1]
+        assert kept.load(end, Symbols()) is None
     files.put(kept.place(end + LENGTH_MS), body)
     assert kept.load(end + LENGTH_MS, Symbols()) is None
     other = replace(kept, windows=WindowSettings(rsi_period=7))

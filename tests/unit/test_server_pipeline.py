@@ -307,7 +307,9 @@ def test_two_of_a_name_are_refused_and_a_second_producer_has_a_suffix(configured
 def test_the_local_stack_tells_its_server_where_its_parts_are(configured: Callable[..., Config]) -> None:
     """Their ports, wherever they listen; alerts only where there are some; what the configuration says wins."""
     none = {"metrics_port": 0}
-    config = configured(producer={"metrics_port": 1234, "metrics_host": "::"}, repair=none, archive=none, proof=none, stack={"flink_port": 5678})
+    config = configured(
+        producer={"metrics_port": 1234, "metrics_host": "::"}, repair=none, archive=none, proof=none, stack={"flink_port": 5678}
+    )
     told = plans.with_addresses(config).server
     assert (told.observe, told.flink_url) == (("producer=http://127.0.0.1:1234",), "http://127.0.0.1:5678")
     own = configured(server={"observe": ["repair=http://far:1"], "flink_url": ""})
