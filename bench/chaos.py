@@ -32,6 +32,7 @@ from klinestream.standin.faults import Drop, Fault, Garbage, Lose, Refuse, Reord
 from klinestream.standin.garbage import Form
 from tests.eventually import eventually
 from tests.proof import prove
+from tests.replay_proof import prove_replay
 from tests.topics import Topic
 from tests.whole_stack import TestStack
 
@@ -136,8 +137,11 @@ def main(
             _report(report, stack, strikes, (began_ms, ended_ms))
         finally:
             stack.stop()
+        replayed = prove_replay(stack, 30)
     for what, count in asdict(proved).items():
         report.row(what.replace("_", " "), count=count)
+    for topic, count in replayed.items():
+        report.row(f"{topic}, equal to a replay of the archive", count=count)
     report.note(f"{minutes:g} minutes, {symbols} symbols, seed {seed}; everything on this one machine")
     report.note("age: for each symbol and second, now less the end of the newest window that was published by then")
     report.write()

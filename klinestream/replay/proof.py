@@ -207,7 +207,8 @@ class _Group:
         without = (live.keys[TIME] // SECOND_MS - 1) * SECOND_MS < least
         before = (live.keys[SINCE] < least) & ~without
         original = live.keys[REVISION] == 0
-        runs = {(symbols.names[s], since) for s, since in live.keys[[SYMBOL, SINCE]][:, original & ~before].T.tolist()}
+        begun = np.unique(live.keys[[SYMBOL, SINCE]][:, original & ~before], axis=1)
+        runs = {(symbols.names[symbol], since) for symbol, since in begun.T.tolist()}
         replayed = prover.held.windows.step(feed, runs, prover.earlier, self.span[1], beginnings)
         compared.leave(NO_INPUT, int(np.count_nonzero(without)))
         compared.leave(BEFORE, int(np.count_nonzero(before)))

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 
 import httpx
-import orjson
 import psutil
 import pytest
 
@@ -18,15 +17,14 @@ from klinestream.archive.files import Files
 from klinestream.archive.verify import verify
 from klinestream.market.errors import StackError
 from klinestream.market.topics import CANDLES, INDICATORS, KLINES, WINDOWS
-from klinestream.stack import plans
 from klinestream.stack.commands import configuration
 from klinestream.stack.java import scripts
-from klinestream.stack.layout import Layout
 from klinestream.stack.plans import server_url
 from klinestream.stack.process import marked
 from klinestream.stack.supervisor import Supervisor
 from tests.eventually import eventually
 from tests.proof import prove
+from tests.replay_proof import prove_replay
 from tests.whole_stack import TestStack
 
 _UP_S = 180
@@ -147,15 +145,7 @@ def test_what_was_archived_is_whole(stack: TestStack) -> None:
 
 def test_a_replay_gives_what_was_published_to_the_last_bit(stack: TestStack) -> None:
     """Over the same lives `klinestream verify replay` finds every window, candle and indicator equal, and none missing."""
-    config = plans.with_archive(stack.config, Layout(stack.config.stack.state_dir))
     # The last life ended by kill -9: what stood in no file yet is not there.
-    environment = configuration(config) | {"KLINESTREAM_PROOF__AFTER_S": "90", "KLINESTREAM_PROOF__KEEP_SNAPSHOTS": "0"}
-    command = [str(scripts() / "klinestream"), "verify", "replay", "--json"]
-    done = subprocess.run(command, env=os.environ | environment, capture_output=True, check=False)
-    assert done.returncode == 0, (done.stdout[-3000:], done.stderr[-3000:])
-    stretches = orjson.loads(done.stdout)["stretches"]
-    equal = Counter[str]()
-    for stretch in stretches:
-        equal.update({topic: found["equal"] for topic, found in stretch["topics"].items()})
+    equal = prove_replay(stack, 90)
     assert equal[WINDOWS.name] > 10 * CHAOS_S
     assert all(equal[topic.name] for topic in (CANDLES, INDICATORS))
