@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import structlog
 
-from klinestream.archive import parquet
+from klinestream.archive.columns import TIMESTAMP
 from klinestream.archive.files import Files, Span, current
 from klinestream.market.errors import ArchiveError
 from klinestream.market.events import SECOND_MS
-from klinestream.market.topics import KLINES, WINDOWS
+from klinestream.market.topics import CANDLES, INDICATORS, KLINES, WINDOWS
 from klinestream.market.windows import WindowSettings
 from klinestream.replay.proof import Prover, Stretch, stretches
 from klinestream.replay.proof_metrics import ProofMetrics
@@ -29,6 +31,7 @@ _LOOK_S = 5.0
 _LOW_PRIORITY = 15
 _QUIET_MS = 10 * 60 * SECOND_MS
 """A partition without a record for this long holds nothing up."""
+_NEWEST = 4
 
 
 @dataclass(slots=True)
@@ -66,22 +69,35 @@ class Proof:
 
 
 def covered(files: Files) -> tuple[int, int]:
-    """From when on and up to when the archive holds both klines and windows, by the records' times. Raises ArchiveError."""
+    """From when on the archive holds klines and windows, and up to when them and what follows, by the records' times. Raises ArchiveError.
+
+    A job that was down comes back later than the other: so each topic is asked, and its slowest partition counts.
+    """
     begins, ends = [], []
-    for topic in (KLINES, WINDOWS):
+    for topic in (KLINES, WINDOWS, CANDLES, INDICATORS):
         mine: dict[int, list[Span]] = {}
         for span in current(files.spans(topic.name)):
             mine.setdefault(span.partition, []).append(span)
         if not mine:
             return 0, 0
-        begins.append(min(parquet.content(files, min(spans, key=_first)).first_timestamp_ms for spans in mine.values()))
-        newest = [parquet.content(files, max(spans, key=_first)).last_timestamp_ms for spans in mine.values()]
-        ends.append(min(time_ms for time_ms in newest if time_ms > max(newest) - _QUIET_MS))
+        if topic in {KLINES, WINDOWS}:
+            begins.append(min(_times(files, spans[0])[0] for spans in mine.values()))
+        # The newest file may hold old candles alone, which were fetched.
+        newest = [max(_times(files, span)[1] for span in spans[-_NEWEST:]) for spans in mine.values()]
+        ends.append(min(time_ms for time_ms in newest if time_ms > max(newest) - _QUIET_MS) + 1)
     return min(begins) + 1 - SECOND_MS, min(ends)
 
 
-def _first(span: Span) -> int:
-    return span.first
+def _times(files: Files, span: Span) -> tuple[int, int]:
+    """The least and the greatest record's time of a file."""
+    try:
+        with files.open(span.path) as file:
+            metadata = pq.ParquetFile(file).metadata
+            place = metadata.schema.names.index(TIMESTAMP)
+            found = [metadata.row_group(number).column(place).statistics for number in range(metadata.num_row_groups)]
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise ArchiveError(f"{span.path} can't be read ({error}): `klinestream archive verify` tells what is wrong") from None
+    return min((each.min for each in found), default=0), max((each.max for each in found), default=0)
 
 
 def run(config: Config) -> None:
