@@ -37,7 +37,7 @@ check: .venv/dev ## Lint, types, import rules, and known vulnerabilities of what
 bench: .venv/dev ## Measure throughput, latency, memory and start-up; results go to bench/results.
 	$(BIN)/python -m bench $(ARGS_BENCH)
 
-soak: .venv/dev ## Let the whole pipeline run for long, with faults, and check what came out.
+soak: .venv/ml ## Let the whole pipeline run for long, with faults, and check what came out.
 	@scripts/browser.sh
 	$(BIN)/python -m pytest -m soak
 	$(BIN)/python -m bench.soak $(ARGS_SOAK)
@@ -50,6 +50,7 @@ lock: .venv/dev ## Make the lock files anew; UPGRADE=--upgrade takes the newest 
 	$(COMPILE) requirements-bootstrap.in -o requirements-bootstrap.lock
 	$(COMPILE) -c requirements-bootstrap.lock requirements-bootstrap.in pyproject.toml -o requirements.lock
 	$(COMPILE) -c requirements.lock requirements-bootstrap.in pyproject.toml --extra fast --group dev -o requirements-dev.lock
+	$(COMPILE) -c requirements-dev.lock requirements-bootstrap.in pyproject.toml --extra fast --extra ml --group dev -o requirements-ml.lock
 	$(BIN)/jgo --resolver python --timeout 60 --quiet lock
 
 clean: ## Remove the environment, the local stack's state and all caches.
@@ -61,10 +62,16 @@ clean: ## Remove the environment, the local stack's state and all caches.
 	@touch $@
 
 .venv/run: .venv/bin/uv requirements.lock pyproject.toml jgo.lock.toml
-	@rm -f .venv/dev
+	@rm -f .venv/dev .venv/ml
 	@scripts/install.sh requirements.lock
 	@touch $@
 
 .venv/dev: .venv/bin/uv requirements-dev.lock pyproject.toml jgo.lock.toml
+	@rm -f .venv/ml
 	@scripts/install.sh requirements-dev.lock
 	@touch .venv/run $@
+
+# All of .venv/dev, and what models are trained with.
+.venv/ml: .venv/dev requirements-ml.lock
+	@scripts/install.sh requirements-ml.lock
+	@touch .venv/run .venv/dev $@
