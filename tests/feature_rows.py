@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from klinestream.market.decimals import UNIT, ratio
+from klinestream.market.events import Indicators
 from klinestream.market.indicators.catalogue import IndicatorSet, IndicatorSettings
 from klinestream.market.indicators.protocol import Candles
 from klinestream.market.intervals import INTERVALS, MINUTE_MS
@@ -21,34 +22,32 @@ def rows_of(
     opened: Sequence[int], prices: dict[str, Sequence[Sequence[float]]], interval: str = "1m", since: int | None = None
 ) -> pl.DataFrame:
     """Rows of symbols whose candles all open at the same times, a run each: symbol → rows of open, high, low, close and volume."""
-    names = sorted(prices)
-    table = np.array([prices[name] for name in names], float)  # (symbols, moments, 5)
-    units = np.zeros((2, len(names)), np.int64)
+    names, times = sorted(prices), np.array(opened)
+    table = np.moveaxis(np.array([prices[name] for name in names], float), 2, 0)  # (5, symbols, moments)
+    base = np.stack([table[4] // 1, table[4] % 1 * UNIT]).astype(np.int64)
+    quote = np.stack([table[4] * table[3] // 1, np.zeros(table[4].shape)]).astype(np.int64)
     one = IndicatorSet(IndicatorSettings())
+    candles = [
+        Candles(
+            np.full(len(names), time_ms),
+            *(np.ascontiguousarray(part[:, moment]) for part in table[:4]),
+            base[..., moment],
+            quote[..., moment],
+        )
+        for moment, time_ms in enumerate(opened)
+    ]
     state, columns = one.init(len(names)), np.arange(len(names))
-    parts = []
-    for moment, time_ms in enumerate(opened):
-        o, high, low, close, volume = (np.ascontiguousarray(table[:, moment, place]) for place in range(5))
-        base = units.copy()
-        base[0], base[1] = volume.astype(np.int64), ((volume % 1) * UNIT).astype(np.int64)
-        quote = units.copy()
-        quote[0] = (volume * close).astype(np.int64)
-        times = np.full(len(names), time_ms)
-        values, ready = one.update(state, columns, Candles(times, o, high, low, close, base, quote))
-        head = {
-            "symbol": names,
-            "interval": [interval] * len(names),
-            "open_time_ms": times,
-            "close_time_ms": times + INTERVALS[interval] - 1,
-        }
-        head |= {"known_ms": times + INTERVALS[interval] - 1, "open": o, "high": high, "low": low, "close": close}
-        head |= {"base_volume": ratio(*base), "quote_volume": ratio(*quote), "taker_base_volume": ratio(*base) / 2}
-        head |= {"trades": np.ones(len(names), np.int64), "klines": np.full(len(names), 60), "complete": [True] * len(names)}
-        head |= {"since": np.full(len(names), opened[0] if since is None else since), "revision": np.zeros(len(names), np.int64)}
-        for place, name in enumerate(one.names):
-            head |= {name: values[place], f"{name}_ready": ready[place]}
-        parts.append(pl.DataFrame(head))
-    return pl.concat(parts).with_columns(pl.col(one.names).fill_nan(None)).sort("symbol", "open_time_ms")
+    found = [one.update(state, columns, each) for each in candles]
+    values, ready = (np.stack(part, axis=2) for part in zip(*found, strict=True))  # (indicators, symbols, moments)
+    count = len(names) * len(times)
+    rows: dict[str, object] = {"symbol": np.repeat(names, len(times)), "interval": [interval] * count}
+    rows |= {"open_time_ms": np.tile(times, len(names)), "close_time_ms": np.tile(times + INTERVALS[interval] - 1, len(names))}
+    rows |= {name: part.ravel() for name, part in zip(("open", "high", "low", "close"), table, strict=False)}
+    rows |= {"base_volume": ratio(*base).ravel(), "quote_volume": ratio(*quote).ravel(), "complete": [True] * count}
+    rows |= {"since": [opened[0] if since is None else since] * count, "revision": [0] * count}
+    for place, name in enumerate(one.names):
+        rows |= {name: values[place].ravel(), f"{name}_ready": ready[place].ravel()}
+    return pl.DataFrame(rows).with_columns(pl.col(one.names).fill_nan(None))
 
 
 def walk(seed: int, minutes: int, symbols: int = 3, start_ms: int = START_MS) -> pl.DataFrame:
@@ -77,3 +76,22 @@ def seeded(minutes: int, seed: int = 1, symbols: int = SYMBOLS) -> pl.DataFrame:
         ]
         prices[name] = [[c.open / UNIT, c.high / UNIT, c.low / UNIT, c.close / UNIT, c.base_volume / UNIT] for c in found]
     return rows_of([START_MS + place * MINUTE_MS for place in range(minutes)], prices)
+
+
+def as_records(rows: pl.DataFrame) -> list[Indicators]:
+    """The same rows as records of `crypto_indicators`, moment by moment."""
+    names = IndicatorSet(IndicatorSettings()).names
+    return [
+        Indicators(
+            symbol=row["symbol"],
+            interval=row["interval"],
+            open_time_ms=row["open_time_ms"],
+            close_time_ms=row["close_time_ms"],
+            close=row["close"],
+            values={name: row[name] for name in names},
+            unready=tuple(name for name in names if not row[f"{name}_ready"]),
+            since_ms=row["since"],
+            revision=row["revision"],
+        )
+        for row in rows.sort("open_time_ms", "symbol").iter_rows(named=True)
+    ]

@@ -9,6 +9,7 @@ KlinestreamError
 ├── BrokerError            Kafka refused or lost something
 │   └── DeliveryError      a record wasn't acknowledged
 ├── ArchiveError           a file of the archive can't be written, read, or isn't what it should be
+├── ModelError             a model's folder can't be read, or isn't what it should be
 └── StackError             a part of the local stack can't start or go on
 """
 
@@ -47,6 +48,10 @@ class DeliveryError(BrokerError):
 
 class ArchiveError(KlinestreamError):
     """A file of the archive can't be written or read, or isn't what it should be."""
+
+
+class ModelError(KlinestreamError):
+    """A model's folder can't be written or read, or isn't what it should be."""
 
 
 class StackError(KlinestreamError):
