@@ -367,6 +367,23 @@ class Aggregate:
     revision: int = wire("revision", Kind.COUNT, "0, or higher where a repair replaced the values", default=0)
 
 
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model says after one closed candle. Identity: symbol, interval, open time, model, inputs, since and revision."""
+
+    symbol: str = wire("s", Kind.TEXT, "symbol, upper case")
+    interval: str = wire("i", Kind.TEXT, "interval of the candle")
+    open_time_ms: int = wire("t", Kind.TIME_MS, "open time of the candle")
+    close_time_ms: int = wire("T", Kind.TIME_MS, "close time of the candle, from which it looks ahead; the record's timestamp")
+    model: str = wire("model", Kind.TEXT, "id of the model: a digest of its weights and of what it was trained on")
+    horizon: str = wire("horizon", Kind.TEXT, "how far it looks ahead, such as 10m")
+    prediction: float = wire("prediction", Kind.NUMBER, "log return of the close up to the horizon that it expects")
+    probability: float = wire("probability", Kind.NUMBER, "probability that the return is above zero")
+    inputs: str = wire("inputs", Kind.TEXT, "digest of whose indicators it was made from, and of their since and revision")
+    since_ms: int = wire("since", Kind.TIME_MS, "since of those indicators, the latest of them")
+    revision: int = wire("revision", Kind.COUNT, "revision of those indicators, their sum", default=0)
+
+
 def wire_fields(event: type[Any]) -> dict[str, Field[Any]]:
     """Wire name → dataclass field, in wire order.
 

@@ -18,6 +18,7 @@ from klinestream.market.events import (
     Kline,
     LateKline,
     PipelineEvent,
+    Prediction,
     ProvisionalCandles,
     Signal,
     SymbolChoice,
@@ -172,6 +173,7 @@ AGGREGATES = Topic(
     Aggregate,
     retention_ms=7 * DAY_MS,
 )
+PREDICTIONS = Topic("crypto_predictions", "what a model says after one closed candle", "symbol", Prediction, retention_ms=_CANDLES_KEPT_MS)
 
 TOPICS = (
     KLINES,
@@ -182,6 +184,7 @@ TOPICS = (
     INDICATORS,
     SIGNALS,
     AGGREGATES,
+    PREDICTIONS,
     DEAD_LETTERS,
     LATE_DATA,
     KLINE_REPAIRS,
