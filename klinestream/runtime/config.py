@@ -20,6 +20,7 @@ from klinestream.runtime.sections import (
     IndicatorsConfig,
     KafkaConfig,
     LogConfig,
+    ModelsConfig,
     ProducerConfig,
     ProofConfig,
     RepairConfig,
@@ -49,6 +50,7 @@ class Config(BaseSettings):
     repair: RepairConfig = RepairConfig()
     archive: ArchiveConfig = ArchiveConfig()
     proof: ProofConfig = ProofConfig()
+    models: ModelsConfig = ModelsConfig()
     server: ServerConfig = ServerConfig()
     client: ClientConfig = ClientConfig()
     stack: StackConfig = StackConfig()

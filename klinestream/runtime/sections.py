@@ -313,6 +313,15 @@ class ProofConfig(Section):
     """Prometheus metrics on this port of `metrics_host`; 0 for none."""
 
 
+class ModelsConfig(Section):
+    """Models that forecast live: `klinestream model serve`."""
+
+    metrics_host: str = "127.0.0.1"
+    """Address of the metrics."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9113
+    """Prometheus metrics on this port of `metrics_host`; 0 for none. A process for each model: give each its own."""
+
+
 class StackConfig(Section):
     """The local stack of `klinestream up`."""
 
