@@ -14,6 +14,7 @@ from klinestream.cli import (
     gaps,
     history,
     job,
+    model,
     producer,
     repair,
     replay,
@@ -49,6 +50,7 @@ app.add_typer(standin.app, name="standin")
 app.add_typer(topics.app, name="topics")
 app.add_typer(symbols.app, name="symbols")
 app.add_typer(job.app, name="job")
+app.add_typer(model.app, name="model")
 app.add_typer(verify.app, name="verify")
 
 
