@@ -46,8 +46,9 @@ def train(  # noqa: PLR0917  # typer passes options by name
         raise ConfigError(f"--out: expected a folder that isn't there yet, but {out} is: choose another, or move it away")
     ahead = Horizon.of(horizon, interval)
     with Console(stderr=True).status("reading features") as status:
-        rows = read(features, interval)
-        stored, measured = made(rows, task_of(rows, interval, ahead), kind, folds, status.update)
+        found = read(features, interval)
+        told = f"settings {found.fingerprint}, as of {found.as_of}"
+        stored, measured = made(found.rows, task_of(found.rows, interval, ahead), kind, folds, told=status.update, features=told)
         write(out, stored, measured)
     _show(measured.plain())
     typer.echo(f"model {stored.id} in {out}; its card: klinestream model card --model {out}")
@@ -61,7 +62,7 @@ def evaluate(folder: Folder, features: Features) -> None:
     from klinestream.models.training import evaluate_after
 
     stored = load(folder)
-    _show(evaluate_after(stored, read(features, stored.header.task.interval)).plain())
+    _show(evaluate_after(stored, read(features, stored.header.task.interval).rows).plain())
 
 
 @app.command()

@@ -114,6 +114,7 @@ def _made_from(header: Header) -> str:
         "symbols": f"{len(names):,}: {shown}",
         "rows": f"{header.rows:,}, whose indicators are ready and whose horizon is there",
         "data": f"`{header.data}` (digest of inputs and labels)",
+        "features": header.features or "made by hand",
         "inputs": ", ".join(f"`{name}`" for name in input_names(header.task.indicators)),
         "settings": ", ".join(f"{name} {value}" for name, value in header.settings.items()),
         "fingerprint": f"`{header.fingerprint}` (kind, task, symbols, settings, definitions of the indicators)",

@@ -71,6 +71,8 @@ class Header:
     rows: int
     data: str
     """Digest of the inputs and labels that it was trained on."""
+    features: str = ""
+    """Fingerprint of the settings of the features, and whether they are as of live or as of final."""
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property

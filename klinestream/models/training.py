@@ -21,14 +21,16 @@ FOLDS = 5
 Told = Callable[[str], None]
 
 
-def train(rows: pl.DataFrame, task: Task, kind: str, folds: int = FOLDS, told: Told = lambda _: None) -> tuple[Stored, Evaluation]:
-    """Evaluate models of a kind, then train one on all rows. Raises ConfigError."""
+def train(
+    rows: pl.DataFrame, task: Task, kind: str, folds: int = FOLDS, *, told: Told = lambda _: None, features: str = ""
+) -> tuple[Stored, Evaluation]:
+    """Evaluate models of a kind, then train one on all rows; `features` names their settings. Raises ConfigError."""
     chosen = KINDS[kind]
     panel = panel_of(rows, task)
     require_rows(panel)
     measured = evaluate(panel, chosen.train, folds, COST_BPS, lambda number: told(f"fold {number + 1} of {folds}"))
     told("the model itself, on all rows")
-    return Stored.of(header_of(panel, kind), chosen.train(panel)), measured
+    return Stored.of(header_of(panel, kind, features), chosen.train(panel)), measured
 
 
 def write(folder: Path, stored: Stored, measured: Evaluation) -> None:
@@ -37,7 +39,7 @@ def write(folder: Path, stored: Stored, measured: Evaluation) -> None:
     save(folder, stored, card.write(stored, plain), plain)
 
 
-def header_of(panel: Panel, kind: str) -> Header:
+def header_of(panel: Panel, kind: str, features: str = "") -> Header:
     """What is said of a model that was trained on a panel."""
     known = panel.known
     times = panel.times[known.any(axis=1)]
@@ -51,6 +53,7 @@ def header_of(panel: Panel, kind: str) -> Header:
         trained_to_ms=int(times[-1]),
         rows=int(known.sum()),
         data=data_digest(panel.inputs[known], panel.labels[known]),
+        features=features,
         versions={"klinestream": __version__} | versions,
     )
 
