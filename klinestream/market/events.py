@@ -378,7 +378,7 @@ class Prediction:
     model: str = wire("model", Kind.TEXT, "id of the model: a digest of its weights and of what it was trained on")
     horizon: str = wire("horizon", Kind.TEXT, "how far it looks ahead, such as 10m")
     prediction: float = wire("prediction", Kind.NUMBER, "log return of the close up to the horizon that it expects")
-    probability: float = wire("probability", Kind.NUMBER, "probability that the return is above zero")
+    probability: float = wire("probability", Kind.NUMBER, "probability that the return is above zero, if it isn't zero")
     inputs: str = wire("inputs", Kind.TEXT, "digest of whose indicators it was made from, and of their since and revision")
     since_ms: int = wire("since", Kind.TIME_MS, "since of those indicators, the latest of them")
     revision: int = wire("revision", Kind.COUNT, "revision of those indicators, their sum", default=0)

@@ -1,6 +1,6 @@
 """What a forecast has to beat: forecasters that know nearly nothing. Pure.
 
-    zero          no return, and of the sign what training had more often: the majority class, with its share as probability
+    zero          no return, and of the sign what training had more often of the symbol: the majority class, its share as probability
     last_return   what the last horizon did, the next one does too
     momentum      the mean rate of the last five horizons goes on
 
@@ -20,10 +20,11 @@ _LOOK_BACK = 5  # horizons
 
 
 def zero(train: Panel, test: Panel) -> Forecasts:
-    """No return; the sign that training had more often."""
-    known = train.known
-    share = float((train.labels[known] > 0).mean()) if known.any() else 0.5
-    return Forecasts(np.zeros(test.labels.shape), np.full(test.labels.shape, share))
+    """No return; the sign that training had more often, of each symbol."""
+    moved = train.known & (train.labels != 0)
+    # As though each symbol had gone up once and down once before: of one that is new it is even.
+    ups, moves = (moved & (train.labels > 0)).sum(axis=0) + 1, moved.sum(axis=0) + 2
+    return Forecasts(np.zeros(test.labels.shape), np.broadcast_to(ups / moves, test.labels.shape))
 
 
 def last_return(train: Panel, test: Panel) -> Forecasts:
@@ -41,8 +42,8 @@ BASELINES: Mapping[str, Callable[[Panel, Panel], Forecasts]] = {ZERO: zero, "las
 
 def _going_on(train: Panel, test: Panel, horizons: int) -> Forecasts:
     steps = train.task.ahead.steps * horizons
-    before, known = train.past(steps), train.known
-    seen = known & np.isfinite(before)
+    before = train.past(steps)
+    seen = train.known & (train.labels != 0) & np.isfinite(before)
     came_true = float(((before > 0) == (train.labels > 0))[seen].mean()) if seen.any() else 0.5
     # Of a row that has no past yet it says what it would of no move.
     past: Floats = np.nan_to_num(test.past(steps) / horizons)

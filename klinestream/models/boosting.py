@@ -72,8 +72,10 @@ def train(panel: Panel) -> Boosting:
     labels = panel.labels[known]
     unit = Scale.fit(panel.inputs[known], labels).unit
     texts = {}
-    for name, objective, target in ((RETURN, "regression", labels / unit), (SIGN, "binary", labels > 0)):
-        data = lightgbm.Dataset(panel.inputs[known], target.astype(np.float64), free_raw_data=True)
+    moved = labels != 0  # a return of exactly zero is neither up nor down
+    targets = {RETURN: ("regression", labels / unit, np.ones_like(moved)), SIGN: ("binary", labels > 0, moved)}
+    for name, (objective, target, rows) in targets.items():
+        data = lightgbm.Dataset(panel.inputs[known][rows], target[rows].astype(np.float64), free_raw_data=True)
         texts[name] = lightgbm.train({**SETTINGS, **_DETERMINISTIC, "objective": objective}, data).model_to_string()
     return _of(texts, unit)
 

@@ -29,7 +29,7 @@ def write(stored: Stored, measured: Mapping[str, Any]) -> str:
     parts = [
         f"# {header.kind}, {header.task.horizon} ahead of {header.task.interval} candles\n",
         f"Model `{stored.id}`: {_WHAT[header.kind]}. From one closed candle's indicators it says how large the log return of the close "
-        f"over the next {header.task.horizon} will be, and with what probability it is above zero.\n",
+        f"over the next {header.task.horizon} will be, and with what probability it is above zero rather than below.\n",
         "## Verdict\n",
         verdict(measured) + "\n",
         "## How good it was\n",
@@ -87,9 +87,10 @@ def _walk(measured: Mapping[str, Any]) -> str:
 
 def _legend(measured: Mapping[str, Any]) -> str:
     return (
-        f"Sign right: share of forecasts with the right sign. Brier: mean squared error of the probability; less is better. R²: against "
-        f"the forecast zero; above 0 is better. Bp: mean return in 1/10,000 of going with each forecast's sign, before and after costs of "
-        f"{measured['cost_bps']:g} bp for buying and selling once; spread, slippage and what one's own orders move are not in it. "
+        f"Sign right: share of forecasts with the right sign. Brier: mean squared error of the probability; less is better. Both of "
+        f"rows whose return isn't exactly zero, {measured['moved_rows']:,} of them. R²: against the forecast zero; above 0 is better. "
+        f"Bp: mean return in 1/10,000 of going with each forecast's sign, before and after costs of {measured['cost_bps']:g} bp for buying and selling "
+        "once; spread, slippage and what one's own orders move are not in it. "
         "Intervals are of a block bootstrap over time, blocks of two horizons or more, all symbols of a time together.\n"
     )
 

@@ -73,6 +73,7 @@ class Evaluation:
         return {
             "cost_bps": self.cost_bps,
             "tested_rows": self.tested_rows,
+            "moved_rows": int(self.sums[OWN].by_moment[:, 1].sum()),
             "scores": all_scores(self.sums, self.cost_bps),
             "intervals": {"brier_gain": found.brier_gain, "r_squared": found.r_squared, "net_bps": found.net_bps},
             "skill_shown": found.shown,

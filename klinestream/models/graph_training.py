@@ -66,7 +66,8 @@ def _loss(weights: Any, near: Ints, x: Any, y: Any, counted: Any) -> Any:
 
     out = _forward(weights, near, x)
     squared = (out[..., 0] - y) ** 2
-    log_loss = jax.nn.softplus(out[..., 1]) - (y > 0) * out[..., 1]
+    # A return of exactly zero is neither up nor down.
+    log_loss = (y != 0) * (jax.nn.softplus(out[..., 1]) - (y > 0) * out[..., 1])
     return ((0.5 * squared + log_loss) * counted).sum() / counted.sum()
 
 

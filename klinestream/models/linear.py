@@ -57,8 +57,10 @@ def train(panel: Panel) -> Linear:
     scale = Scale.fit(panel.inputs[known], panel.labels[known])
     x = np.column_stack([scale.of(panel.inputs[known]), np.ones(known.sum())])
     penalty = np.diag(np.append(np.full(x.shape[1] - 1, PENALTY * len(x)), 0.0))
-    up = (panel.labels[known] > 0).astype(np.float64)
-    by_return = np.linalg.solve(x.T @ x + penalty, x.T @ (panel.labels[known] / scale.unit))
+    labels = panel.labels[known]
+    by_return = np.linalg.solve(x.T @ x + penalty, x.T @ (labels / scale.unit))
+    # A return of exactly zero is neither up nor down.
+    x, up = x[labels != 0], (labels[labels != 0] > 0).astype(np.float64)
     by_sign = np.zeros(x.shape[1])
     for _ in range(_NEWTON_STEPS):
         chance = sigmoid(x @ by_sign)

@@ -1,6 +1,6 @@
 """What a model is, whatever its kind: inputs of symbols at some moments in, forecasts out.
 
-    inputs (moments, symbols, inputs) ─► predict ─► log return up to the horizon, probability that it is above zero: (moments, symbols)
+    inputs (moments, symbols, inputs) ─► predict ─► log return up to the horizon, probability that it is above zero if it isn't zero
 
 A forecast depends on the inputs of the symbols in its reach at its own moment and on nothing else: not on other moments, nor on how
 many are asked for at once. One is nan where an input in its reach is.

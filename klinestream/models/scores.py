@@ -1,7 +1,7 @@
 """How good forecasts were, with intervals that know that neighbouring labels share their time. Pure.
 
-    accuracy      share of rows whose sign was told right; a return of exactly 0 isn't above zero
-    brier         mean squared error of the probability; less is better, 0.25 is a coin's
+    accuracy      share of rows whose sign was told right, of those whose return isn't exactly zero
+    brier         mean squared error of the probability that it is above zero, of the same; less is better, 0.25 is a coin's
     r_squared     1 - squared error of the return / that of the forecast zero; above 0 it knows something
     gross, net    mean return in 1e-4 of being long where the forecast is above zero and short where it is below; net of costs
 
@@ -28,7 +28,11 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """By moment, sums over its symbols, (moments, 7): rows, told right, squared errors, squared returns, what positions gained."""
+    """By moment, sums over its symbols, (moments, 8), in the order that `scores` reads them.
+
+    Rows, rows that moved, told right, squared errors of the probability and of the return, squared returns, what positions gained, and
+    how many there were.
+    """
 
     by_moment: Floats
 
@@ -36,9 +40,11 @@ class Sums:
     def of(cls, forecasts: Forecasts, labels: Floats, counted: Bools) -> "Sums":
         """Of forecasts (moments, symbols), where `counted`."""
         y, up = np.where(counted, labels, 0.0), labels > 0
+        moved = y != 0
         chance, told = np.where(counted, forecasts.probabilities, 0.0), np.where(counted, forecasts.returns, 0.0)
         side = np.sign(told)
-        each = (counted, (chance > 0.5) == up, (chance - up) ** 2, (told - y) ** 2, y * y, side * y, np.abs(side))
+        right, wrong = moved & ((chance > 0.5) == up), moved * (chance - up) ** 2
+        each = (counted, moved, right, wrong, (told - y) ** 2, y * y, side * y, np.abs(side))
         return cls(np.stack([np.where(counted, one, 0.0).sum(axis=1) for one in each], axis=1))
 
     @classmethod
@@ -48,14 +54,14 @@ class Sums:
 
 
 def scores(totals: Floats, cost_bps: float) -> dict[str, Floats]:
-    """Score → its value, of sums (…, 7). `cost_bps`: of buying and selling once, in 1e-4; where no side was taken gains are 0."""
-    rows, right, brier, error, square, gained, sides = np.moveaxis(totals, -1, 0)
-    rows = np.maximum(rows, 1.0)
+    """Score → its value, of sums (…, 8). `cost_bps`: of buying and selling once, in 1e-4; where no side was taken gains are 0."""
+    _, moved, right, brier, error, square, gained, sides = np.moveaxis(totals, -1, 0)
+    moved = np.maximum(moved, 1.0)
     taken = np.maximum(sides, 1.0)
     gross = gained / taken * 1e4
     return {
-        "accuracy": right / rows,
-        "brier": brier / rows,
+        "accuracy": right / moved,
+        "brier": brier / moved,
         "r_squared": 1.0 - error / np.maximum(square, 1e-300),
         "gross_bps": gross,
         "net_bps": gross - np.where(sides > 0, cost_bps, 0.0),
@@ -77,7 +83,7 @@ class Resampled:
         return cls(np.random.default_rng(_SEED).integers(0, moments, (SAMPLES, blocks)), length)
 
     def totals(self, sums: Sums) -> Floats:
-        """Sums of each sample, (samples, 7)."""
+        """Sums of each sample, (samples, 8)."""
         table = sums.by_moment
         running = np.concatenate([np.zeros((1, table.shape[1])), np.cumsum(np.concatenate([table, table[: self.length]]), axis=0)])
         return np.asarray((running[self.starts + self.length] - running[self.starts]).sum(axis=1))

@@ -164,12 +164,12 @@ def test_skill_that_is_there_is_found() -> None:
 
 
 def test_scores_are_those_of_a_plain_count() -> None:
-    """Of three forecasts, by hand."""
+    """Of three forecasts, by hand; the one whose return is zero has no sign."""
     labels = np.array([[0.01, -0.02], [0.0, np.nan]])
     said = Forecasts(np.array([[0.02, 0.01], [-0.01, 0.5]]), np.array([[0.9, 0.6], [0.2, 0.5]]))
     found = scores.all_scores({OWN: scores.Sums.of(said, labels, np.isfinite(labels))}, 20.0)[OWN]
-    assert found["accuracy"] == pytest.approx(2 / 3)
-    assert found["brier"] == pytest.approx((0.1**2 + 0.6**2 + 0.2**2) / 3)
+    assert found["accuracy"] == pytest.approx(1 / 2)
+    assert found["brier"] == pytest.approx((0.1**2 + 0.6**2) / 2)
     assert found["r_squared"] == pytest.approx(1 - (0.01**2 + 0.03**2 + 0.01**2) / (0.01**2 + 0.02**2))
     assert found["gross_bps"] == pytest.approx((0.01 - 0.02 - 0.0) / 3 * 1e4)
     assert found["net_bps"] == pytest.approx(found["gross_bps"] - 20)

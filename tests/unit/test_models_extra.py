@@ -58,14 +58,14 @@ def test_a_folder_gives_back_the_model_and_live_equals_offline(kind: str, tmp_pa
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("market", ["walk", "seeded"])
 def test_no_skill_is_shown_where_there_is_none(kind: str, market: str, tmp_path: Path) -> None:
-    """Random walks and the stand-in's seeded market: the card says so."""
+    """On random walks the card says so. The stand-in's seeded market has a construction, of which some can be learned: it never pays."""
     rows = ROWS if market == "walk" else seeded(1500, symbols=6)
     stored, measured = train(rows, task(rows), kind, folds=3)
     write(tmp_path / kind, stored, measured)
     card = storage.card(tmp_path / kind)
-    assert "**No skill is shown.**" in card
+    assert measured.skill.net_bps[1] < 0
+    assert ("**No skill is shown.**" in card) or (market == "seeded" and "doesn't pay for its costs" in card)
     assert card.count("no return, majority sign") == 1 + 3
-    assert not measured.skill.pays
 
 
 def test_the_network_that_is_trained_is_the_one_that_forecasts() -> None:
