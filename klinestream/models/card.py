@@ -89,8 +89,8 @@ def _legend(measured: Mapping[str, Any]) -> str:
     return (
         f"Sign right: share of forecasts with the right sign. Brier: mean squared error of the probability; less is better. Both of "
         f"rows whose return isn't exactly zero, {measured['moved_rows']:,} of them. R²: against the forecast zero; above 0 is better. "
-        f"Bp: mean return in 1/10,000 of going with each forecast's sign, before and after costs of {measured['cost_bps']:g} bp for buying and selling "
-        "once; spread, slippage and what one's own orders move are not in it. "
+        f"Bp: mean return in 1/10,000 of going with each forecast's sign, before and after costs of {measured['cost_bps']:g} bp for "
+        "buying and selling once; spread, slippage and what one's own orders move are not in it. "
         "Intervals are of a block bootstrap over time, blocks of two horizons or more, all symbols of a time together.\n"
     )
 
