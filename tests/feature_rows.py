@@ -101,11 +101,11 @@ def as_records(rows: pl.DataFrame) -> list[Indicators]:
 
 def write(folder: Path, rows: pl.DataFrame) -> None:
     """The same rows as `klinestream replay features` leaves them: a file a day, with its manifest."""
-    days = rows.with_columns(
-        pl.col("symbol", "interval").cast(pl.Categorical), date=pl.from_epoch("open_time_ms", "ms").dt.strftime("%Y-%m-%d")
-    )
+    days = rows.with_columns(pl.col("symbol", "interval").cast(pl.Categorical), date=pl.from_epoch("open_time_ms", "ms").dt.date())
+    files = []
     for (date,), part in days.partition_by("date", as_dict=True, include_key=False).items():
-        place = folder / "candles" / f"date={date}"
-        place.mkdir(parents=True)
-        part.write_parquet(place / "0000-p0-0.parquet")
-    (folder / "_features.json").write_bytes(orjson.dumps({"fingerprint": "made for tests", "as_of": "live", "complete": True}))
+        files.append({"file": f"candles/date={date}/0000-p0-0.parquet"})
+        (folder / files[-1]["file"]).parent.mkdir(parents=True)
+        part.write_parquet(folder / files[-1]["file"])
+    told = {"fingerprint": "made for tests", "as_of": "live", "complete": True, "files": files}
+    (folder / "_features.json").write_bytes(orjson.dumps(told))

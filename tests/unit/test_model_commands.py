@@ -43,11 +43,11 @@ def test_a_model_is_trained_measured_and_shown(features: Path) -> None:
     ("arguments", "said"),
     [
         (("train", "--features", "features", "--kind", "forest", "--out", "m"), "--kind: expected one of linear"),
-        (("train", "--features", "none", "--out", "m"), "wrote, but none/_features.json can't be used"),
+        (("train", "--features", "none", "--out", "m"), "found no _features.json in none"),
         (("train", "--features", "features", "--out", "features"), "isn't there yet"),
         (("train", "--features", "features", "--interval", "5m", "--out", "m"), "candles of 5m in features, found none"),
         (("train", "--features", "features", "--horizon", "90s", "--out", "m"), "horizon: expected a multiple"),
-        (("train", "--features", "half", "--out", "m"), "isn't complete yet"),
+        (("train", "--features", "half", "--out", "m"), "aren't finished"),
         (("card", "--model", "features"), "model train"),
         (("evaluate", "--model", "features", "--features", "features"), "model train"),
         (("serve", "--model", "features"), "model train"),
