@@ -61,7 +61,7 @@ def header_of(panel: Panel, kind: str, features: str = "") -> Header:
 def evaluate_after(stored: Stored, rows: pl.DataFrame) -> Evaluation:
     """How good a model is on rows after those that it has seen, and their horizon. Raises ConfigError where there are none."""
     header = stored.header
-    panel = panel_of(rows, header.task, header.symbols if header.kind == "graph" else None)
+    panel = panel_of(rows, header.task, header.symbols)
     from_ms = header.trained_to_ms + header.task.ahead.span_ms + 1
     if not (panel.known & (panel.times >= from_ms)[:, None]).any():
         raise ConfigError(

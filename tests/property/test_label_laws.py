@@ -68,19 +68,19 @@ def test_labels_are_those_of_a_plain_look_ahead(closes: dict[str, list[float | N
             assert (row[names[1]], row[names[2]]) == (found[1], START_MS + (found[2] + 1) * MINUTE_MS - 1)
 
 
-@settings(max_examples=20)
+MINUTES = [START_MS + minute * MINUTE_MS for minute in range(60)]
+PRICES = [[100.0, 102.0, 98.0, float(close), 1.5] for close in np.random.default_rng(7).uniform(99, 101, 60)]
+BEFORE = rows_of(MINUTES, {"AUSDT": PRICES, "BUSDT": PRICES[::-1]})
+
+
+@settings(max_examples=15)
 @given(st.integers(30, 58), st.randoms(use_true_random=False))
 def test_the_future_changes_no_feature_and_no_label_that_does_not_reach_it(cut: int, chance: object) -> None:
     """Candles from a time on are shuffled: all rows before keep their features, and labels whose horizon ends before keep their values."""
     horizons = [Horizon.of("3m", "1m"), Horizon.of("7m", "1m")]
-    minutes = list(range(60))
-    made = np.random.default_rng(7)
-    prices = [[100.0, 102.0, 98.0, float(close), 1.5] for close in made.uniform(99, 101, 60)]
-    later = prices[cut:]
+    later = PRICES[cut:]
     chance.shuffle(later)  # type: ignore[attr-defined]  # a random.Random
-    opened = [START_MS + minute * MINUTE_MS for minute in minutes]
-    before = rows_of(opened, {"AUSDT": prices, "BUSDT": prices[::-1]})
-    after = rows_of(opened, {"AUSDT": prices[:cut] + later, "BUSDT": prices[::-1]})
+    before, after = BEFORE, rows_of(MINUTES, {"AUSDT": PRICES[:cut] + later, "BUSDT": PRICES[::-1]})
     at_ms = START_MS + cut * MINUTE_MS
     past = pl.col("open_time_ms") < at_ms
     assert before.filter(past).equals(after.filter(past))
