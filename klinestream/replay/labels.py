@@ -158,7 +158,7 @@ def _barrier(rows: pl.DataFrame, horizon: Horizon, ahead: Ints, width: Floats) -
     left = begun
     for step in range(1, horizon.steps + 1):
         change = log_ratio(close[left + step], close[left])
-        hit = np.abs(change) >= width[left]
+        hit = (np.abs(change) >= width[left]) & (change != 0)  # where nothing moved the barriers lie upon the close
         side[left[hit]] = np.sign(change[hit])
         touched[left[hit]] = closed[left[hit] + step]
         left = left[~hit]

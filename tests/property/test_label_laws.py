@@ -112,6 +112,14 @@ def test_barriers_stand_at_multiples_of_the_volatility() -> None:
     assert unknown["return_10m"].null_count() == 0
 
 
+def test_a_coin_that_does_not_move_touches_nothing() -> None:
+    """Its volatility is zero, and so are its barriers' distances: up to the horizon it has touched none, and its next move touches one."""
+    rows, horizon = bare({"AUSDT": [1.0, 1.0, 1.0, 1.0, 1.1]}).with_columns(volatility_20=0.0), Horizon.of("3m", "1m")
+    found = with_labels(rows, [horizon], Barriers()).filter(pl.col("barrier_3m").is_not_null())
+    assert found["barrier_3m"].to_list() == [0, 1]
+    assert (found["barrier_3m_touched_ms"] - found["close_time_ms"]).to_list() == [3 * MINUTE_MS] * 2
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
