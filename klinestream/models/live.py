@@ -81,7 +81,7 @@ class Live:
             self.counts.other += 1
             return False
         unready = set(record.unready)
-        if any(name in unready or record.values.get(name) is None for name in self._task.indicators):
+        if record.close <= 0 or any(name in unready or record.values.get(name) is None for name in self._task.indicators):
             self.counts.unready += 1
             return False
         return True
