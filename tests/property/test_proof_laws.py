@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 from klinestream.archive.files import Files
 from klinestream.market.candle_engine import CandleSettings
 from klinestream.market.candle_history import HistoryTable, table_of
-from klinestream.market.events import SECOND_MS, HistoryReason, Kline
+from klinestream.market.candles import CLOSE, LOW
+from klinestream.market.codec import decode_event
+from klinestream.market.events import SECOND_MS, Candle, HistoryReason, Kline
 from klinestream.market.intervals import MINUTE_MS
 from klinestream.market.topics import CANDLES, INDICATORS, KLINES, WINDOWS
 from klinestream.market.windows import WindowSettings
+from klinestream.replay.candle_repair import Versions, reaches, recomputations, republished
 from klinestream.replay.proof import BEFORE, Prover, Stretch
 from klinestream.replay.proof_snapshots import Snapshots
 from klinestream.replay.results import Results, Symbols, compare, distinct, sums
@@ -98,6 +101,25 @@ def history_of(symbol: str, reason: HistoryReason, first: int, last: int) -> His
     mine = [each for each in market() if each.symbol == symbol]
     made = [row for row in rows(mine, MINUTE_MS) if FIRST_MS + first * MINUTE_MS <= row[0] < FIRST_MS + last * MINUTE_MS]  # type: ignore[operator]
     return HistoryTable(symbol, "1m", reason, table_of(made, MINUTE_MS), first + 1)
+
+
+def test_indicators_after_a_corrected_candle_are_equal_and_a_changed_one_is_found(tmp_path: Path) -> None:
+    """What a repair publishes after the exchange's own candle differs from the built one, with its revision."""
+    own = history_of("BTCUSDT", HistoryReason.CORRECTION, 3, 4)
+    own.table[CLOSE] -= 7
+    own.table[LOW] -= 7
+    values = published(market(), history=[own])
+    versions = Versions("BTCUSDT", reaches(SETTINGS)["1m"])
+    for key, _, value in values[CANDLES.name]:
+        if key == "BTCUSDT" and (candle := decode_event(Candle, value)).interval == "1m":
+            versions.add(candle)
+    again = [one.indicators.split("\t") for one in republished(recomputations(versions, 0, 2**62).parts, SETTINGS)]
+    assert again
+    values[INDICATORS.name] += [(key, int(time_ms), value.encode()) for key, time_ms, value in again]
+    assert different(proved(archived(tmp_path / "right", values))) == []
+    key, time_ms, value = values[INDICATORS.name][-1]
+    values[INDICATORS.name][-1] = key, time_ms, orjson.dumps(orjson.loads(value) | {"c": 1.5})
+    assert len(different(proved(archived(tmp_path / "wrong", values)))) == 1
 
 
 @pytest.mark.parametrize("topic", [WINDOWS.name, CANDLES.name, INDICATORS.name])
