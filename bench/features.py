@@ -19,7 +19,7 @@ import psutil
 from bench import features_archive
 from bench.market import SEED, SYMBOLS
 from bench.report import Report
-from klinestream.replay import features
+from klinestream.replay.features import reading
 
 _START_MS = 1_790_000_000_000 // 3_600_000 * 3_600_000
 _HOUR_S = 3600
@@ -86,7 +86,7 @@ def _rivals(report: Report, folder: Path) -> None:
 def _agree(ours: Path, theirs: Path) -> None:
     """The same rows with the same values, RSI in points."""
     keys, values = ["symbol", "open_time_ms"], ["close", "average_price", "low", "high", "volume", "points", "rsi"]
-    mine = features.windows(ours).select(*keys, *values).sort(keys).collect()
+    mine = reading.windows(ours).select(*keys, *values).sort(keys).collect()
     other = pl.read_parquet(theirs).select(*keys, *values).fill_nan(None).sort(keys)
     assert mine.select(keys).equals(other.select(keys)), "expected the same rows"
     for name in values:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from klinestream.replay.repair_metrics import RepairMetrics
+from klinestream.replay.repairs.metrics import RepairMetrics
 from klinestream.runtime.metrics import MetricsServer
 from producer.metrics import LATENCY_SAMPLE, Metrics
 from tests.ports import free_ports

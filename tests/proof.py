@@ -11,8 +11,8 @@ from klinestream.market.codec import decode_kline, encode_event
 from klinestream.market.events import SECOND_MS, GapState, Kline
 from klinestream.market.topics import KLINE_REPAIRS, KLINES, WINDOWS
 from klinestream.market.windows import WindowEngine, WindowSettings
-from klinestream.replay.repair import recomputations, republished, symbols_of
-from klinestream.replay.repair_topics import klines_of
+from klinestream.replay.repairs.window_topics import klines_of
+from klinestream.replay.repairs.windows import recomputations, republished, symbols_of
 from klinestream.runtime.gap_ledger import read_ledger
 from klinestream.runtime.sections import KafkaConfig
 from klinestream.standin.seeded.market import SeededMarket

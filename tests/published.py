@@ -17,7 +17,7 @@ from klinestream.market.events import Kline
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import BY_NAME, CANDLES, INDICATORS, KLINE_REPAIRS, KLINES, WINDOWS
 from klinestream.market.windows import WindowEngine, WindowSettings
-from klinestream.replay.repair import recomputations, republished, symbols_of
+from klinestream.replay.repairs.windows import recomputations, republished, symbols_of
 from klinestream.runtime.kafka import Record
 from tests.klines import START_MS
 

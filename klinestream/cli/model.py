@@ -38,7 +38,7 @@ def train(  # noqa: PLR0917  # typer passes options by name
     from klinestream.models.storage import KINDS
     from klinestream.models.training import train as made
     from klinestream.models.training import write
-    from klinestream.replay.labels import Horizon
+    from klinestream.replay.features.labels import Horizon
 
     if kind not in KINDS:
         raise ConfigError(f"--kind: expected one of {', '.join(KINDS)}, got {kind}")

@@ -16,9 +16,9 @@ from klinestream.runtime.config import Config
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from klinestream.replay.candle_repair_topics import CandleOutcome
-    from klinestream.replay.repair_index import Cluster
-    from klinestream.replay.repair_topics import Outcome
+    from klinestream.replay.repairs.candle_topics import CandleOutcome
+    from klinestream.replay.repairs.index import Cluster
+    from klinestream.replay.repairs.window_topics import Outcome
     from klinestream.runtime.kafka import Reader, Record
 
 Publish = Callable[["Record"], None]
@@ -60,7 +60,7 @@ def repair(
     if follow:
         if symbol or since or dry_run:
             raise ConfigError("--follow goes with no other option, since it repairs whatever comes: leave out the others, or --follow")
-        from klinestream.replay.repair_follow import follow as run
+        from klinestream.replay.repairs.window_follow import follow as run
 
         run(config)
         return
@@ -85,7 +85,7 @@ class _Chosen:
 @contextmanager
 def _topics(config: Config, dry_run: bool) -> Iterator[tuple["Reader", Publish, Callable[[], None]]]:
     """What reads, what publishes, and what waits until that has arrived; a dry run publishes nothing."""
-    from klinestream.replay.repair_loop import CLIENT_ID
+    from klinestream.replay.repairs.loop import CLIENT_ID
     from klinestream.runtime.kafka import open_publisher, open_reader
 
     with ExitStack() as stack:
@@ -100,7 +100,7 @@ def _topics(config: Config, dry_run: bool) -> Iterator[tuple["Reader", Publish, 
 
 def _windows(config: Config, chosen: _Chosen, reader: "Reader", publish: Publish, flush: Callable[[], None]) -> Iterator["Outcome"]:
     """Repair all that the topics hold now."""
-    from klinestream.replay.repair_topics import TopicRepair, settings_of
+    from klinestream.replay.repairs.window_topics import TopicRepair, settings_of
 
     topics = TopicRepair(reader, settings_of(config.windows), publish, _now_ms)
     for outcomes in topics.repair(chosen.of(topics.index().clusters()), {}):
@@ -110,7 +110,7 @@ def _windows(config: Config, chosen: _Chosen, reader: "Reader", publish: Publish
 
 def _candles(config: Config, chosen: _Chosen, reader: "Reader", publish: Publish, flush: Callable[[], None]) -> Iterator["CandleOutcome"]:
     """The same of candles."""
-    from klinestream.replay.candle_repair_topics import CandleTopicRepair
+    from klinestream.replay.repairs.candle_topics import CandleTopicRepair
     from klinestream.runtime.studies import candle_settings
 
     topics = CandleTopicRepair(reader, candle_settings(config), publish, _now_ms)

@@ -84,10 +84,10 @@ def features(  # noqa: PLR0917  # typer passes options by name
     """Compute windows, candles and indicators from archived klines, with the live engine's arithmetic, into Parquet files."""
     from klinestream.archive.files import Files
     from klinestream.market.selection import matches
-    from klinestream.replay.feature_run import Request, jobs_of
-    from klinestream.replay.feature_run import features as compute
+    from klinestream.replay.features.run import Request, jobs_of
+    from klinestream.replay.features.run import features as compute
     from klinestream.replay.klines import KlineArchive
-    from klinestream.replay.repair_topics import settings_of
+    from klinestream.replay.repairs.window_topics import settings_of
     from klinestream.runtime.studies import candle_settings
 
     config: Config = ctx.obj

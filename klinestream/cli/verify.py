@@ -121,7 +121,7 @@ def replay(  # noqa: PLR0917  # typer passes options by name
     from rich.console import Console
 
     from klinestream.cli import verify_replay
-    from klinestream.replay import proof_run
+    from klinestream.replay.proof import run as proofs
     from klinestream.runtime import log
 
     config: Config = ctx.obj
@@ -129,15 +129,15 @@ def replay(  # noqa: PLR0917  # typer passes options by name
     if follow:
         if symbols or from_ or to or as_json:
             raise ConfigError("--follow: expected no --symbols, --from, --to or --json with it; it proves all, and tells by its metrics")
-        proof_run.run(config)
+        proofs.run(config)
         return
-    proof = proof_run.Proof.of(config, frozenset(name.strip().upper() for name in symbols.split(",") if name.strip()))
+    proof = proofs.Proof.of(config, frozenset(name.strip().upper() for name in symbols.split(",") if name.strip()))
     now_ms = time.time_ns() // 1_000_000
     begin, end = (time_of(text, now_ms) if text else None for text in (from_, to))
     length_ms, after_ms = proof.snapshots.stretch_ms, int(config.proof.after_s * _SECOND_MS)
     console, found = Console(), []
     with Console(stderr=True).status("replaying") as status:
-        for span in proof_run.chosen(proof.prover.files, begin, end, length_ms, after_ms):
+        for span in proofs.chosen(proof.prover.files, begin, end, length_ms, after_ms):
             status.update(f"replaying {_shown(span[0])} to {_shown(span[1])}")
             found.append(proof.one(span))
     if not found:

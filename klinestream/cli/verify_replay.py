@@ -9,8 +9,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from klinestream.replay.proof import Stretch
-    from klinestream.replay.results import Difference
+    from klinestream.replay.proof.prover import Stretch
+    from klinestream.replay.proof.results import Difference
 
 _SHOWN_MOST = 20
 _WIDTH_LEAST = 160  # a pipe has no width of its own

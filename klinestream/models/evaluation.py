@@ -18,7 +18,7 @@ from klinestream.models.baselines import BASELINES, ZERO
 from klinestream.models.model import Forecasts, Model
 from klinestream.models.panel import Panel
 from klinestream.models.scores import Skill, Sums, all_scores, skill
-from klinestream.replay.splits import walk_forward
+from klinestream.replay.features.splits import walk_forward
 
 OWN = "model"
 ROWS_LEAST = 500  # to train on: of fewer nothing can be learned that holds

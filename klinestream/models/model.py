@@ -16,7 +16,7 @@ import orjson
 
 from klinestream.market.decimals import Floats
 from klinestream.market.indicators.catalogue import DEFINITIONS
-from klinestream.replay.labels import Horizon
+from klinestream.replay.features.labels import Horizon
 
 FORMAT = 1
 ID_CHARACTERS = 16  # 64 bits: two of all models ever trained don't share one by chance

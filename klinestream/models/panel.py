@@ -18,7 +18,7 @@ from klinestream.market.indicators.volatility import log_ratio
 from klinestream.market.intervals import INTERVALS
 from klinestream.models.inputs import model_inputs, usable
 from klinestream.models.model import Task
-from klinestream.replay.labels import Horizon, with_labels
+from klinestream.replay.features.labels import Horizon, with_labels
 
 CELLS_MOST = 250_000_000  # 2 GB of inputs
 

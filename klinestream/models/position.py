@@ -15,7 +15,7 @@ from klinestream.market.intervals import INTERVALS
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import INDICATORS, PREDICTIONS
 from klinestream.models.storage import Stored
-from klinestream.replay.repair_reading import Stretches
+from klinestream.replay.repairs.reading import Stretches
 from klinestream.runtime.kafka import Reader, Record
 
 _MOMENTS_BACK = 60

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from klinestream.market.errors import ConfigError
-from klinestream.replay.features import candles, manifest
+from klinestream.replay.features.reading import candles, manifest
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,12 +210,13 @@ def _origins(column: pa.ChunkedArray) -> Ints:
 
 def units(column: pa.ChunkedArray) -> Ints:
     """A column of prices as integers of 1e-8."""
-    return _halves(column)[0]
+    low: Ints = _halves(column)[:, 0]
+    return low
 
 
 def amounts(column: pa.ChunkedArray) -> tuple[Ints, Ints]:
     """A column of volumes as whole units and remainders of 1e-8."""
-    return _split(*_halves(column))
+    return _split(_halves(column))
 
 
 def numbers(column: pa.ChunkedArray) -> Ints:

@@ -15,7 +15,7 @@ from klinestream.market.events import CandleOrigin, HistoryReason
 from klinestream.market.intervals import INTERVALS
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import CANDLE_HISTORY, CANDLES, INDICATORS, SIGNALS, SYMBOL_PARTITIONS
-from klinestream.replay.candle_repair import reaches
+from klinestream.replay.repairs.candles import reaches
 from klinestream.runtime.config import Config
 from klinestream.runtime.kafka import Record
 from klinestream.runtime.sections import SignalsConfig

@@ -15,7 +15,7 @@ from klinestream.market.codec import decode_gap, decode_kline
 from klinestream.market.events import GapState
 from klinestream.market.ledger import Ledger
 from klinestream.market.topics import FEED_GAPS, KLINE_REPAIRS, KLINES
-from klinestream.replay.repair_topics import klines_of
+from klinestream.replay.repairs.window_topics import klines_of
 from klinestream.runtime.config import Config
 from klinestream.runtime.kafka import Reader, open_publisher, open_reader
 from klinestream.runtime.sections import ExchangeConfig, ProducerConfig

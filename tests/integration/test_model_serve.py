@@ -21,7 +21,7 @@ from klinestream.models.offline import forecasts
 from klinestream.models.panel import panel_of, task_of
 from klinestream.models.storage import KINDS, Stored, save
 from klinestream.models.training import header_of
-from klinestream.replay.labels import Horizon
+from klinestream.replay.features.labels import Horizon
 from klinestream.runtime.config import PREFIX
 from klinestream.runtime.kafka import Record, open_publisher, open_reader
 from klinestream.runtime.sections import KafkaConfig

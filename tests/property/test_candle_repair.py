@@ -15,7 +15,7 @@ from klinestream.market.events import Candle, CandleOrigin, HistoryReason, Signa
 from klinestream.market.indicators.catalogue import IndicatorSettings
 from klinestream.market.intervals import INTERVALS
 from klinestream.market.signals import SignalSettings
-from klinestream.replay.candle_repair import (
+from klinestream.replay.repairs.candles import (
     REMEMBERED,
     CandleRecomputation,
     RepublishedCandle,
@@ -25,7 +25,7 @@ from klinestream.replay.candle_repair import (
     recomputations,
     republished,
 )
-from klinestream.replay.repair_index import RepairIndex
+from klinestream.replay.repairs.index import RepairIndex
 
 INTERVAL = "5m"
 LENGTH_MS = INTERVALS[INTERVAL]

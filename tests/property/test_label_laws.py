@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from klinestream.market.errors import ConfigError
 from klinestream.market.intervals import MINUTE_MS
-from klinestream.replay.labels import Barriers, Horizon, label_names, with_labels
-from klinestream.replay.splits import Split, purged_folds, walk_forward
-from klinestream.replay.windowed import WindowedRows
+from klinestream.replay.features.labels import Barriers, Horizon, label_names, with_labels
+from klinestream.replay.features.splits import Split, purged_folds, walk_forward
+from klinestream.replay.features.windowed import WindowedRows
 from tests.feature_rows import START_MS, rows_of, walk
 
 FIXED = Barriers(0.002, None)

@@ -21,10 +21,10 @@ from klinestream.market.events import SECOND_MS, Candle, HistoryReason, Kline
 from klinestream.market.intervals import MINUTE_MS
 from klinestream.market.topics import CANDLES, INDICATORS, KLINES, WINDOWS
 from klinestream.market.windows import WindowSettings
-from klinestream.replay.candle_repair import Versions, reaches, recomputations, republished
-from klinestream.replay.proof import BEFORE, Prover, Stretch
-from klinestream.replay.proof_snapshots import Snapshots
-from klinestream.replay.results import Results, Symbols, compare, distinct, sums
+from klinestream.replay.proof.prover import BEFORE, Prover, Stretch
+from klinestream.replay.proof.results import Results, Symbols, compare, distinct, sums
+from klinestream.replay.proof.snapshots import Snapshots
+from klinestream.replay.repairs.candles import Versions, reaches, recomputations, republished
 from tests.candles import rows
 from tests.klines import START_MS, kline
 from tests.published import archived, published

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from klinestream.market.batch import from_klines
 from klinestream.market.events import SECOND_MS, Kline, Window
 from klinestream.market.windows import WindowEngine, WindowSettings
-from klinestream.replay.repair import recomputations, republished, warm_up_ms
-from klinestream.replay.repair_index import RepairIndex
+from klinestream.replay.repairs.index import RepairIndex
+from klinestream.replay.repairs.windows import recomputations, republished, warm_up_ms
 from tests.klines import START_MS, kline
 
 # Short periods, so that a warm-up has about twenty seconds and hypothesis gets past it.

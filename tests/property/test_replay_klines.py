@@ -18,7 +18,7 @@ from klinestream.market.topics import KLINE_REPAIRS
 from klinestream.market.windows import WindowEngine, WindowSettings
 from klinestream.replay.kline_columns import NO_OFFSET, ArchivedKlines, counting, filled, joined
 from klinestream.replay.klines import KlineArchive
-from klinestream.replay.repair import accepted, symbols_of
+from klinestream.replay.repairs.windows import accepted, symbols_of
 from tests.archived import LATE_MS, archive, bring, put, record
 from tests.klines import START_MS, SYMBOLS, feeds, kline, klines
 

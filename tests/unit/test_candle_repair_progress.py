@@ -5,10 +5,10 @@ import threading
 import pytest
 
 from klinestream.market.intervals import INTERVALS
-from klinestream.replay.candle_repair import REMEMBERED, Reach
-from klinestream.replay.candle_repair_follow import CandleProgress
-from klinestream.replay.repair_index import Cluster, RepairIndex
-from klinestream.replay.repair_loop import Companion
+from klinestream.replay.repairs.candle_follow import CandleProgress
+from klinestream.replay.repairs.candles import REMEMBERED, Reach
+from klinestream.replay.repairs.index import Cluster, RepairIndex
+from klinestream.replay.repairs.loop import Companion
 from tests.eventually import eventually
 from tests.klines import START_MS
 

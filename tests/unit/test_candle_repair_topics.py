@@ -16,8 +16,8 @@ from klinestream.market.indicators.catalogue import IndicatorSettings
 from klinestream.market.intervals import INTERVALS
 from klinestream.market.signals import SignalSettings
 from klinestream.market.topics import AGGREGATES, CANDLE_HISTORY, CANDLES, INDICATORS, PUBLISHED_HEADER, SIGNALS
-from klinestream.replay.candle_repair import Versions, market_fields, reaches
-from klinestream.replay.candle_repair_topics import CandleIndex, CandleOutcome, CandleTopicRepair
+from klinestream.replay.repairs.candle_topics import CandleIndex, CandleOutcome, CandleTopicRepair
+from klinestream.replay.repairs.candles import Versions, market_fields, reaches
 from klinestream.runtime.kafka import Record
 from tests.kept_topics import KeptTopics
 

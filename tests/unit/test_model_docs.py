@@ -9,7 +9,7 @@ import pytest
 
 from klinestream.cli.main import app
 from klinestream.models.storage import KINDS
-from klinestream.replay.labels import Horizon, label_names
+from klinestream.replay.features.labels import Horizon, label_names
 from tests.feature_rows import walk, write
 
 TEXT = (Path(__file__).parents[2] / "docs" / "models.md").read_text()

@@ -27,7 +27,7 @@ from klinestream.models.panel import panel_of, task_of
 from klinestream.models.scaling import Scale
 from klinestream.models.storage import Stored, load, save
 from klinestream.models.training import COST_BPS, evaluate_after, header_of, train, write
-from klinestream.replay.labels import Horizon
+from klinestream.replay.features.labels import Horizon
 from tests.feature_rows import START_MS, as_records, walk
 
 HORIZON = Horizon.of("10m", "1m")

@@ -14,7 +14,7 @@ from klinestream.models.offline import forecasts
 from klinestream.models.panel import panel_of, task_of
 from klinestream.models.storage import Stored, load
 from klinestream.models.training import header_of, train, write
-from klinestream.replay.labels import Horizon
+from klinestream.replay.features.labels import Horizon
 from tests.feature_rows import START_MS, as_records, seeded, walk
 
 pytestmark = pytest.mark.soak

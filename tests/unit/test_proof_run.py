@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from klinestream.cli.main import app
 from klinestream.market.topics import CANDLES, INDICATORS, WINDOWS
-from klinestream.replay.proof_metrics import ProofMetrics
-from klinestream.replay.proof_run import Follower
+from klinestream.replay.proof.metrics import ProofMetrics
+from klinestream.replay.proof.run import Follower
 from klinestream.runtime.config import Config
 from tests.property.test_proof_laws import FIRST_MS, LENGTH_MS, STRETCHES, market
 from tests.published import archived, published

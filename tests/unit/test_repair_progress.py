@@ -1,8 +1,8 @@
 """Which repairs belong together, what fits into a pass, and what is due when. Time is ours here."""
 
-from klinestream.replay.repair_index import Cluster, RepairIndex
-from klinestream.replay.repair_progress import Progress, tell
-from klinestream.replay.repair_topics import passes
+from klinestream.replay.repairs.index import Cluster, RepairIndex
+from klinestream.replay.repairs.progress import Progress, tell
+from klinestream.replay.repairs.window_topics import passes
 from tests.klines import START_MS
 
 WARM_UP_MS = 100_000

@@ -10,8 +10,8 @@ from klinestream.market.errors import BrokerError
 from klinestream.market.events import SECOND_MS, Kline
 from klinestream.market.topics import KLINE_REPAIRS, KLINES
 from klinestream.market.windows import WindowSettings
-from klinestream.replay.repair import warm_up_ms
-from klinestream.replay.repair_topics import Outcome, TopicRepair
+from klinestream.replay.repairs.window_topics import Outcome, TopicRepair
+from klinestream.replay.repairs.windows import warm_up_ms
 from klinestream.runtime.kafka import Record
 from tests.kept_topics import KeptTopics
 from tests.klines import START_MS, kline

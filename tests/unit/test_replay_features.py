@@ -27,11 +27,12 @@ from klinestream.market.intervals import DAY_MS, MINUTE_MS
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import CANDLE_HISTORY, KLINE_REPAIRS, PUBLISHED_HEADER
 from klinestream.market.windows import WindowEngine, WindowSettings
-from klinestream.replay import feature_run, features
-from klinestream.replay.feature_feed import Feed
-from klinestream.replay.feature_run import Request
+from klinestream.replay.features import reading
+from klinestream.replay.features import run as runs
+from klinestream.replay.features.feed import Feed
+from klinestream.replay.features.run import Request
 from klinestream.replay.klines import KlineArchive
-from klinestream.replay.repair import recomputations, republished
+from klinestream.replay.repairs.windows import recomputations, republished
 from klinestream.runtime.kafka import Record
 from tests.archived import LATE_MS, archive, bring, put
 from tests.candles import rows
@@ -102,7 +103,7 @@ WINDOW_COLUMNS = ("close", "average_price", "low", "high", "volume", "points", "
 
 
 def read(folder: Path) -> dict[tuple[str, int], tuple[Any, ...]]:
-    table = features.windows(folder / "out").select("symbol", "open_time_ms", *WINDOW_COLUMNS).collect()
+    table = reading.windows(folder / "out").select("symbol", "open_time_ms", *WINDOW_COLUMNS).collect()
     return {(row[0], row[1]): row[2:] for row in table.iter_rows()}
 
 
@@ -117,10 +118,10 @@ def test_windows_are_the_live_engines(tmp_path: Path) -> None:
     """Every value, `since` included, to the last bit; known when the kline was published; the minute as it stood."""
     klines = feed()
     archive(Files(str(tmp_path / "archive")), klines, file_rows=1500)
-    told = feature_run.features(request(tmp_path), 1)
+    told = runs.features(request(tmp_path), 1)
     assert read(tmp_path) == rows_of(live_windows(klines))
     assert {each["file"].split("/")[1] for each in told["files"]} == {"date=2023-11-13", "date=2023-11-14"}
-    table = features.windows(tmp_path / "out").sort("symbol", "open_time_ms").collect()
+    table = reading.windows(tmp_path / "out").sort("symbol", "open_time_ms").collect()
     assert table["known_ms"].to_list() == [opened + 999 + LATE_MS for opened in table["open_time_ms"].to_list()]
     mine = table.filter(pl.col("symbol") == "BTCUSDT").group_by(pl.col("open_time_ms") // MINUTE_MS, maintain_order=True)
     held = {one.open_time_ms: one for one in reversed(klines) if one.symbol == "BTCUSDT"}
@@ -189,7 +190,7 @@ def live_candles(klines: Sequence[Kline], told: Sequence[Record]) -> dict[tuple[
 
 
 def candle_rows(folder: Path) -> dict[tuple[str, str, int], tuple[Any, ...]]:
-    table = features.candles(folder / "out").collect()
+    table = reading.candles(folder / "out").collect()
     names = [name.removesuffix("_ready") for name in table.columns if name.endswith("_ready")]
     found = {}
     for row in table.iter_rows(named=True):
@@ -205,9 +206,9 @@ def test_candles_are_the_live_engines(tmp_path: Path) -> None:
     files, klines = Files(str(tmp_path / "archive")), feed()
     archive(files, klines)
     told = told_of(files)
-    feature_run.features(request(tmp_path), 1)
+    runs.features(request(tmp_path), 1)
     assert candle_rows(tmp_path) == live_candles(klines, told)
-    ready = features.candles(tmp_path / "out", "1m").filter(pl.col("symbol") == "ETHUSDT", pl.col("rsi_14_ready")).collect()
+    ready = reading.candles(tmp_path / "out", "1m").filter(pl.col("symbol") == "ETHUSDT", pl.col("rsi_14_ready")).collect()
     assert ready["open_time_ms"].min() == FROM, "expected history to have warmed it"
 
 
@@ -217,8 +218,8 @@ def test_final_candles_hold_what_the_exchange_says(tmp_path: Path) -> None:
     archive(files, feed())
     told_of(files)
     put(files, [history("BTCUSDT", FROM + 2 * MINUTE_MS, 1, HistoryReason.CORRECTION, (TO, 0))])
-    feature_run.features(request(tmp_path, "final"), 1)
-    table = features.candles(tmp_path / "out", "1m").sort("symbol", "open_time_ms").collect()
+    runs.features(request(tmp_path, "final"), 1)
+    table = reading.candles(tmp_path / "out", "1m").sort("symbol", "open_time_ms").collect()
     mine = table.filter(pl.col("symbol") == "ETHUSDT")
     assert mine.height == 24
     assert mine["complete"].all()
@@ -243,7 +244,7 @@ def test_final_windows_are_the_topics_highest_revisions(tmp_path: Path) -> None:
     files, klines, late = Files(str(tmp_path / "archive")), feed(), repairs()
     archive(files, klines)
     records = archive(files, late, KLINE_REPAIRS)
-    feature_run.features(request(tmp_path, "final"), 1)
+    runs.features(request(tmp_path, "final"), 1)
     expected = rows_of(live_windows(klines))
     for symbol in SYMBOLS:
         mine = from_klines([one for one in klines if one.symbol == symbol])
@@ -254,7 +255,7 @@ def test_final_windows_are_the_topics_highest_revisions(tmp_path: Path) -> None:
     assert found == expected
     assert sum(row[-1] > 0 for row in found.values()) == 80 + 153
     filled = (
-        features.windows(tmp_path / "out").filter(pl.col("symbol") == "ETHUSDT", pl.col("open_time_ms") == FROM + 230 * SECOND_MS).collect()
+        reading.windows(tmp_path / "out").filter(pl.col("symbol") == "ETHUSDT", pl.col("open_time_ms") == FROM + 230 * SECOND_MS).collect()
     )
     assert filled["minute_klines"].to_list() == [51]
 
@@ -265,15 +266,15 @@ def test_imported_klines_come_before_the_feed_and_fill_it_as_of_final(tmp_path: 
     files = Files(str(tmp_path / "archive"))
     archive(files, [one for one in klines if one.open_time_ms >= FROM + 100 * SECOND_MS])
     bring(files, early)
-    feature_run.features(request(tmp_path), 1)
-    table = features.windows(tmp_path / "out").sort("open_time_ms").collect()
+    runs.features(request(tmp_path), 1)
+    table = reading.windows(tmp_path / "out").sort("open_time_ms").collect()
     assert table["open_time_ms"][0] == FROM
     assert table.filter(pl.col("open_time_ms") < FROM + 100 * SECOND_MS)["known_ms"].to_list() == [
         FROM + at * SECOND_MS + 999 for at in range(100)
     ]
     assert table.height == 24 * 60 - 90
-    feature_run.features(request(tmp_path, "final", out=str(tmp_path / "final")), 1)
-    assert features.windows(tmp_path / "final").collect().height == 24 * 60
+    runs.features(request(tmp_path, "final", out=str(tmp_path / "final")), 1)
+    assert reading.windows(tmp_path / "final").collect().height == 24 * 60
 
 
 def test_nothing_of_the_future_changes_a_row(tmp_path: Path) -> None:
@@ -285,12 +286,12 @@ def test_nothing_of_the_future_changes_a_row(tmp_path: Path) -> None:
         files = Files(str(tmp_path / name / "archive"))
         archive(files, mine)
         told_of(files)
-        feature_run.features(request(tmp_path / name), 1)
+        runs.features(request(tmp_path / name), 1)
 
     def known(name: str, table: Callable[[Path], pl.LazyFrame]) -> pl.DataFrame:
         return table(tmp_path / name / "out").filter(pl.col("known_ms") <= at).sort(pl.all()).collect()
 
-    for table in (features.windows, features.candles, lambda out: features.known(out, "1m")):
+    for table in (reading.windows, reading.candles, lambda out: reading.known(out, "1m")):
         one, other = known("one", table), known("other", table)
         assert one.height > 0
         assert one.equals(other)
@@ -298,23 +299,23 @@ def test_nothing_of_the_future_changes_a_row(tmp_path: Path) -> None:
 
 def test_a_window_meets_the_newest_candle_that_was_known(tmp_path: Path) -> None:
     archive(Files(str(tmp_path / "archive")), feed())
-    feature_run.features(request(tmp_path), 1)
-    joined = features.known(tmp_path / "out", "1m").filter(pl.col("symbol") == "BTCUSDT").sort("open_time_ms").collect()
+    runs.features(request(tmp_path), 1)
+    joined = reading.known(tmp_path / "out", "1m").filter(pl.col("symbol") == "BTCUSDT").sort("open_time_ms").collect()
     opened, candle = joined["open_time_ms"].to_list(), joined["1m_open_time_ms"].to_list()
     # The window of a minute's last second is known with the candle that it closes.
     assert candle == [None] * 59 + [(each + SECOND_MS) // MINUTE_MS * MINUTE_MS - MINUTE_MS for each in opened[59:]]
     assert (joined["1m_known_ms"].drop_nulls() <= joined["known_ms"][59:]).all()
-    assert features.dataset(tmp_path / "out", "windows").count_rows() == features.windows(tmp_path / "out").collect().height
+    assert reading.dataset(tmp_path / "out", "windows").count_rows() == reading.windows(tmp_path / "out").collect().height
 
 
 RUN = """
 import sys
 from pathlib import Path
 from klinestream.market.intervals import MINUTE_MS
-from klinestream.replay import feature_run
+from klinestream.replay.features import run as runs
 from tests.unit.test_replay_features import request
-feature_run._SLICES_MS = (MINUTE_MS,)
-feature_run.features(request(Path(sys.argv[1]), "final"), 1, lambda done, of: print(done, flush=True))
+runs._SLICES_MS = (MINUTE_MS,)
+runs.features(request(Path(sys.argv[1]), "final"), 1, lambda done, of: print(done, flush=True))
 """
 
 
@@ -335,7 +336,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_files(tmp_path: Path) -> None:
     running.wait()
     running.stdout.close()
     with pytest.raises(ConfigError, match="aren't finished"):
-        features.windows(tmp_path / "killed" / "out")
+        reading.windows(tmp_path / "killed" / "out")
     again = subprocess.run(command, check=True, capture_output=True, text=True)
     assert int(again.stdout.split()[0]) >= 30
     subprocess.run([*command[:-1], str(tmp_path / "whole")], check=True, capture_output=True)
@@ -351,22 +352,22 @@ def test_processes_do_not_matter(tmp_path: Path) -> None:
     archive(Files(str(tmp_path / "archive")), feed())
     one = request(tmp_path)
     two = request(tmp_path, out=str(tmp_path / "two"))
-    feature_run.features(one, 1)
-    told = feature_run.features(two, 2)
-    for table in (features.windows, features.candles):
+    runs.features(one, 1)
+    told = runs.features(two, 2)
+    for table in (reading.windows, reading.candles):
         mine, theirs = (table(folder).sort("symbol", "open_time_ms", "known_ms").collect() for folder in (one.out, two.out))
         assert mine.equals(theirs)
-    assert feature_run.features(two, 2, lambda *_: pytest.fail("computed again")) == told
+    assert runs.features(two, 2, lambda *_: pytest.fail("computed again")) == told
 
 
 def test_bad_requests_are_refused(tmp_path: Path) -> None:
     """Each with what was expected."""
     archive(Files(str(tmp_path / "archive")), feed()[:100])
-    feature_run.features(request(tmp_path, to_ms=FROM + MINUTE_MS), 1)
+    runs.features(request(tmp_path, to_ms=FROM + MINUTE_MS), 1)
     with pytest.raises(ConfigError, match=r"holds features of another request \(as_of differs\)"):
-        feature_run.features(request(tmp_path, "final", to_ms=FROM + MINUTE_MS), 1)
+        runs.features(request(tmp_path, "final", to_ms=FROM + MINUTE_MS), 1)
     with pytest.raises(ConfigError, match="settings, fingerprint differs"):
-        feature_run.features(request(tmp_path, to_ms=FROM + MINUTE_MS, windows=WindowSettings(rsi_period=7)), 1)
+        runs.features(request(tmp_path, to_ms=FROM + MINUTE_MS, windows=WindowSettings(rsi_period=7)), 1)
     for wrong, said in (
         ({"set": "all"}, "--set: expected basic"),
         ({"as_of": "now"}, "--as-of: expected live or final"),
@@ -378,9 +379,9 @@ def test_bad_requests_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=said):
             request(tmp_path, **wrong)
     with pytest.raises(ConfigError, match=r"found no _features\.json"):
-        features.windows(tmp_path / "nowhere")
+        reading.windows(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="--jobs: expected 1 or more"):
-        feature_run.jobs_of(0)
+        runs.jobs_of(0)
 
 
 def test_the_command_computes_what_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,7 +393,7 @@ def test_the_command_computes_what_it_is_asked_for(tmp_path: Path, monkeypatch: 
     said = CliRunner().invoke(app, ["replay", "features", "--symbols", "btc*,ETHUSDT", *span])
     assert said.exit_code == 0, said.output
     assert "360 seconds and 6 candles of 2 symbols in out" in said.stdout
-    assert features.manifest("out")["symbols"] == ["BTCUSDT", "ETHUSDT"]
+    assert reading.manifest("out")["symbols"] == ["BTCUSDT", "ETHUSDT"]
     nothing = CliRunner().invoke(app, ["replay", "features", "--symbols", "DOGE*", *span])
     assert isinstance(nothing.exception, ConfigError)
 

@@ -21,9 +21,9 @@ from klinestream.market.events import SECOND_MS
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import KLINE_REPAIRS, KLINES, PUBLISHED_HEADER, SCHEMA_HEADER, SCHEMA_VERSION, WINDOWS
 from klinestream.market.windows import WindowSettings
-from klinestream.replay.repair import Recomputation, Republished, accepted, recomputations, republished, symbols_of, warm_up_ms
-from klinestream.replay.repair_index import Cluster, RepairIndex
-from klinestream.replay.repair_reading import Places, Stretches
+from klinestream.replay.repairs.index import Cluster, RepairIndex
+from klinestream.replay.repairs.reading import Places, Stretches
+from klinestream.replay.repairs.windows import Recomputation, Republished, accepted, recomputations, republished, symbols_of, warm_up_ms
 from klinestream.runtime.kafka import Reader, Record
 from klinestream.runtime.sections import WindowsConfig
 

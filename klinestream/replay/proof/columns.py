@@ -17,7 +17,7 @@ from klinestream.market.intervals import DAY_MS, INTERVALS
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import CANDLES, INDICATORS, WINDOWS, Topic
 from klinestream.replay.kline_columns import amounts, numbers, units
-from klinestream.replay.results import NULL, Bits, Bools, Results, Symbols, floats, whole
+from klinestream.replay.proof.results import NULL, Bits, Bools, Results, Symbols, floats, whole
 
 LATE_MS = 2 * DAY_MS
 """So long after their time records are looked for: a repair may come late."""

@@ -33,8 +33,8 @@ from klinestream.market.intervals import DAY_MS, HOUR_MS, MINUTE_MS
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import KLINES
 from klinestream.market.windows import WindowSettings
-from klinestream.replay.feature_group import Asked, Group, run_group
-from klinestream.replay.repair import warm_up_ms
+from klinestream.replay.features.group import Asked, Group, run_group
+from klinestream.replay.repairs.windows import warm_up_ms
 from klinestream.runtime.lock import FileLock, LockedError
 
 MANIFEST = "_features.json"

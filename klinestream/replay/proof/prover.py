@@ -25,13 +25,14 @@ from klinestream.market.intervals import INTERVALS, MINUTE_MS
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import CANDLES, INDICATORS, KLINE_REPAIRS, KLINES, WINDOWS
 from klinestream.market.windows import WindowSettings
-from klinestream.replay import candle_proof, window_proof
-from klinestream.replay.candle_proof import CandleReplay, Chosen, IndicatorReplay
 from klinestream.replay.kline_columns import ArchivedKlines, counting, joined
 from klinestream.replay.klines import KlineArchive
-from klinestream.replay.result_columns import built, candle_table, indicators, names, windows
-from klinestream.replay.results import INTERVAL, REVISION, SINCE, SYMBOL, TIME, Bools, Compared, Results, Symbols, compare, expected
-from klinestream.replay.window_proof import Repairs, WindowReplay
+from klinestream.replay.proof import candles as candle_proof
+from klinestream.replay.proof import windows as window_proof
+from klinestream.replay.proof.candles import CandleReplay, Chosen, IndicatorReplay
+from klinestream.replay.proof.columns import built, candle_table, indicators, names, windows
+from klinestream.replay.proof.results import INTERVAL, REVISION, SINCE, SYMBOL, TIME, Bools, Compared, Results, Symbols, compare, expected
+from klinestream.replay.proof.windows import Repairs, WindowReplay
 
 TOPICS = (WINDOWS.name, CANDLES.name, INDICATORS.name)
 BEFORE = "since before the archive's beginning"

@@ -18,9 +18,9 @@ from klinestream.market.batch import KlineBatch, join
 from klinestream.market.decimals import Ints
 from klinestream.market.events import SECOND_MS
 from klinestream.market.windows import Names, WindowEngine, WindowRows, WindowSettings, WindowState
-from klinestream.replay.repair import recomputations, republished, symbols_of, warm_up_ms
-from klinestream.replay.result_columns import WINDOW_FIELDS
-from klinestream.replay.results import REVISION, SINCE, SYMBOL, TIME, Results, Symbols, floats, whole
+from klinestream.replay.proof.columns import WINDOW_FIELDS
+from klinestream.replay.proof.results import REVISION, SINCE, SYMBOL, TIME, Results, Symbols, floats, whole
+from klinestream.replay.repairs.windows import recomputations, republished, symbols_of, warm_up_ms
 
 AT = "@"
 """Between symbol and `since` in the name of a run; no symbol has it."""

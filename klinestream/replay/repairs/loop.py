@@ -15,8 +15,8 @@ from klinestream.market.codec import encode_event
 from klinestream.market.errors import BrokerError
 from klinestream.market.events import PipelineEvent
 from klinestream.market.topics import PIPELINE_EVENTS, PUBLISHED_HEADER, SCHEMA_HEADER, SCHEMA_VERSION
-from klinestream.replay.repair_metrics import RepairMetrics
-from klinestream.replay.repair_reading import Stretches
+from klinestream.replay.repairs.metrics import RepairMetrics
+from klinestream.replay.repairs.reading import Stretches
 from klinestream.runtime.kafka import Publisher, Reader, Record, open_publisher, open_reader
 from klinestream.runtime.sections import KafkaConfig
 

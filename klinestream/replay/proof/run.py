@@ -17,9 +17,9 @@ from klinestream.market.errors import ArchiveError
 from klinestream.market.events import SECOND_MS
 from klinestream.market.topics import CANDLES, INDICATORS, KLINES, WINDOWS
 from klinestream.market.windows import WindowSettings
-from klinestream.replay.proof import Prover, Stretch, stretches
-from klinestream.replay.proof_metrics import ProofMetrics
-from klinestream.replay.proof_snapshots import Snapshots
+from klinestream.replay.proof.metrics import ProofMetrics
+from klinestream.replay.proof.prover import Prover, Stretch, stretches
+from klinestream.replay.proof.snapshots import Snapshots
 from klinestream.runtime.config import Config
 from klinestream.runtime.metrics import MetricsServer
 from klinestream.runtime.signals import told_to_end

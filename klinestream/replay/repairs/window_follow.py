@@ -14,13 +14,13 @@ from klinestream.market.codec import decode_gap
 from klinestream.market.errors import BrokerError, RecordError
 from klinestream.market.events import SECOND_MS, GapState
 from klinestream.market.topics import FEED_GAPS, KLINE_REPAIRS
-from klinestream.replay.candle_repair_follow import CandleFollower
-from klinestream.replay.repair import warm_up_ms
-from klinestream.replay.repair_index import RepairIndex
-from klinestream.replay.repair_loop import Companion, Connections, acknowledged, finished_before, finished_event, keep_following, wall_ms
-from klinestream.replay.repair_metrics import RepairMetrics
-from klinestream.replay.repair_progress import Progress, tell
-from klinestream.replay.repair_topics import Outcome, TopicRepair, settings_of, take_places
+from klinestream.replay.repairs.candle_follow import CandleFollower
+from klinestream.replay.repairs.index import RepairIndex
+from klinestream.replay.repairs.loop import Companion, Connections, acknowledged, finished_before, finished_event, keep_following, wall_ms
+from klinestream.replay.repairs.metrics import RepairMetrics
+from klinestream.replay.repairs.progress import Progress, tell
+from klinestream.replay.repairs.window_topics import Outcome, TopicRepair, settings_of, take_places
+from klinestream.replay.repairs.windows import warm_up_ms
 from klinestream.runtime.config import Config
 from klinestream.runtime.kafka import Publisher, Record
 from klinestream.runtime.metrics import MetricsServer

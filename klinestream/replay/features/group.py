@@ -22,10 +22,10 @@ from klinestream.market.decimals import Ints
 from klinestream.market.events import SECOND_MS, HistoryReason
 from klinestream.market.intervals import DAY_MS, MINUTE_MS
 from klinestream.market.windows import WindowSettings
-from klinestream.replay.feature_candles import CandleRowsState, CandleTables, Told, history_of
-from klinestream.replay.feature_feed import Feed, FeedState, Minutes, with_imported
-from klinestream.replay.feature_final import Overlay, overlay, unrepaired
-from klinestream.replay.feature_windows import WindowTable
+from klinestream.replay.features.candle_rows import CandleRowsState, CandleTables, Told, history_of
+from klinestream.replay.features.feed import Feed, FeedState, Minutes, with_imported
+from klinestream.replay.features.final import Overlay, overlay, unrepaired
+from klinestream.replay.features.window_rows import WindowTable
 from klinestream.replay.klines import KlineArchive
 
 WINDOWS_TABLE, CANDLES_TABLE = "windows", "candles"

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from klinestream.replay.proof import TOPICS, Stretch
+from klinestream.replay.proof.prover import TOPICS, Stretch
 
 
 class ProofMetrics:

@@ -17,12 +17,12 @@ import structlog
 from klinestream.market.errors import BrokerError
 from klinestream.market.events import SECOND_MS
 from klinestream.market.topics import CANDLE_HISTORY, DAY_MS, PIPELINE_EVENTS
-from klinestream.replay.candle_repair import Reach, reaches
-from klinestream.replay.candle_repair_topics import CandleIndex, CandleOutcome, CandleTopicRepair
-from klinestream.replay.repair_index import CLUSTERS_MOST, Cluster, RepairIndex
-from klinestream.replay.repair_loop import Connections, acknowledged, finished_before, finished_event, keep_following, wall_ms
-from klinestream.replay.repair_metrics import RepairMetrics
-from klinestream.replay.repair_progress import Progress, told
+from klinestream.replay.repairs.candle_topics import CandleIndex, CandleOutcome, CandleTopicRepair
+from klinestream.replay.repairs.candles import Reach, reaches
+from klinestream.replay.repairs.index import CLUSTERS_MOST, Cluster, RepairIndex
+from klinestream.replay.repairs.loop import Connections, acknowledged, finished_before, finished_event, keep_following, wall_ms
+from klinestream.replay.repairs.metrics import RepairMetrics
+from klinestream.replay.repairs.progress import Progress, told
 from klinestream.runtime.config import Config
 from klinestream.runtime.kafka import Publisher, Record
 from klinestream.runtime.sections import KafkaConfig

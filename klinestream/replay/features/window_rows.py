@@ -10,7 +10,7 @@ import pyarrow as pa
 from klinestream.market.block_candles import MinuteSoFar
 from klinestream.market.blocks import WindowBlock
 from klinestream.market.events import SECOND_MS, Window
-from klinestream.replay.feature_feed import MINUTE_S
+from klinestream.replay.features.feed import MINUTE_S
 
 Array = npt.NDArray[Any]
 

@@ -15,13 +15,13 @@ from klinestream.market.events import SECOND_MS, Window
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import KLINE_REPAIRS
 from klinestream.market.windows import WindowSettings
-from klinestream.replay.feature_feed import MINUTE_S, Bools, Minutes
-from klinestream.replay.feature_windows import WindowTable
+from klinestream.replay.features.feed import MINUTE_S, Bools, Minutes
+from klinestream.replay.features.window_rows import WindowTable
 from klinestream.replay.kline_columns import ArchivedKlines, counting, filled, joined
 from klinestream.replay.klines import KlineArchive
-from klinestream.replay.repair import Recomputation, recomputations, republished, warm_up_ms
-from klinestream.replay.repair_index import Cluster, RepairIndex
-from klinestream.replay.repair_topics import passes
+from klinestream.replay.repairs.index import Cluster, RepairIndex
+from klinestream.replay.repairs.window_topics import passes
+from klinestream.replay.repairs.windows import Recomputation, recomputations, republished, warm_up_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import polars as pl
 from klinestream.market.decimals import Ints
 from klinestream.market.errors import ConfigError
 from klinestream.market.intervals import INTERVALS
-from klinestream.replay.labels import runs
+from klinestream.replay.features.labels import runs
 
 WINDOW_MOST = 10_000  # rows
 

@@ -22,10 +22,10 @@ from klinestream.market.candles import Minutes
 from klinestream.market.errors import ArchiveError
 from klinestream.market.study import Study
 from klinestream.market.windows import Names, WindowSettings, WindowState
-from klinestream.replay.candle_proof import CandleReplay, IndicatorReplay, Run
-from klinestream.replay.proof import State
-from klinestream.replay.results import Symbols
-from klinestream.replay.window_proof import WindowReplay
+from klinestream.replay.proof.candles import CandleReplay, IndicatorReplay, Run
+from klinestream.replay.proof.prover import State
+from klinestream.replay.proof.results import Symbols
+from klinestream.replay.proof.windows import WindowReplay
 
 log = structlog.get_logger()
 

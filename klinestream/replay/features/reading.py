@@ -14,8 +14,8 @@ import pyarrow.dataset as ds
 
 from klinestream.market.errors import ConfigError
 from klinestream.market.intervals import INTERVALS
-from klinestream.replay.feature_group import CANDLES_TABLE, WINDOWS_TABLE
-from klinestream.replay.feature_run import MANIFEST
+from klinestream.replay.features.group import CANDLES_TABLE, WINDOWS_TABLE
+from klinestream.replay.features.run import MANIFEST
 
 _TABLES = (WINDOWS_TABLE, CANDLES_TABLE)
 

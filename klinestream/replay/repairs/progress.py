@@ -13,7 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from klinestream.market.events import SECOND_MS
-from klinestream.replay.repair_index import Cluster, RepairIndex
+from klinestream.replay.repairs.index import Cluster, RepairIndex
 
 _FINISHED_MOST = 1000  # a symbol; what is forgotten is repaired again, which changes nothing
 _AGAIN_LEAST_S = 1.0

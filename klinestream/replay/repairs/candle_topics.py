@@ -33,7 +33,7 @@ from klinestream.market.topics import (
     SCHEMA_VERSION,
     SIGNALS,
 )
-from klinestream.replay.candle_repair import (
+from klinestream.replay.repairs.candles import (
     CANDLES_AT_ONCE,
     Reach,
     Reached,
@@ -43,10 +43,10 @@ from klinestream.replay.candle_repair import (
     recomputations,
     republished,
 )
-from klinestream.replay.candle_repair import reaches as reaches_of
-from klinestream.replay.repair_index import Cluster, RepairIndex
-from klinestream.replay.repair_reading import Stretches, nothing_said
-from klinestream.replay.repair_topics import passes
+from klinestream.replay.repairs.candles import reaches as reaches_of
+from klinestream.replay.repairs.index import Cluster, RepairIndex
+from klinestream.replay.repairs.reading import Stretches, nothing_said
+from klinestream.replay.repairs.window_topics import passes
 from klinestream.runtime.kafka import Reader, Record
 
 _START = b'"reason":"%s"' % HistoryReason.START.encode()

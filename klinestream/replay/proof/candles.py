@@ -23,10 +23,10 @@ from klinestream.market.decimals import Floats, Ints
 from klinestream.market.events import Candle, CandleOrigin
 from klinestream.market.intervals import INTERVALS
 from klinestream.market.study import Study
-from klinestream.replay.candle_repair import Reach, Versions, reaches, recomputations, republished
 from klinestream.replay.kline_columns import numbers, units
-from klinestream.replay.result_columns import CANDLE_FIELDS, as_columns, by_name, indicator_fields
-from klinestream.replay.results import INTERVAL, REVISION, SINCE, SYMBOL, TIME, Results, Symbols, floats, whole
+from klinestream.replay.proof.columns import CANDLE_FIELDS, as_columns, by_name, indicator_fields
+from klinestream.replay.proof.results import INTERVAL, REVISION, SINCE, SYMBOL, TIME, Results, Symbols, floats, whole
+from klinestream.replay.repairs.candles import Reach, Versions, reaches, recomputations, republished
 
 NAMES = tuple(INTERVALS)
 LENGTHS = np.array(list(INTERVALS.values()), np.int64)

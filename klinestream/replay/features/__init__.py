@@ -1,0 +1,1 @@
+"""Archived klines into features for models: windows, candles and indicators, labels and splits."""

@@ -1,0 +1,1 @@
+"""What late klines and corrected candles change, computed again and published with a higher revision."""
