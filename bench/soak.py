@@ -50,7 +50,7 @@ def main(
     page: Annotated[bool, typer.Option("--page", help="Keep the chart open in a browser: neither it nor the server may grow.")] = False,
 ) -> None:
     """Kill, wait until all is well, and again; prove every number in the end."""
-    console, chosen, report = Console(), random.Random(seed), Report("soak")
+    console, chosen, report = Console(), random.Random(seed), Report("soak_page" if page else "soak")
     outages: list[Outage] = []
     parts = [part for part in PARTS if not page or part != "server"]
     with ExitStack() as opened:
