@@ -275,8 +275,8 @@ class ArchiveConfig(Section):
     """A record stands in a file after this long at most."""
     file_mib: Annotated[int, Field(ge=1, le=1024)] = 64
     """A file is written once this much of a partition waits, as it stands in the topic."""
-    waiting_mib: Annotated[int, Field(ge=16, le=16_384)] = 128
-    """As much of all partitions together waits at most."""
+    waiting_mib: Annotated[int, Field(ge=16, le=16_384)] = 32
+    """As much of all partitions together waits at most; a market of a thousand symbols makes fewer files with 128."""
     small_files: Annotated[int, Field(ge=2, le=10_000)] = 32
     """As many small files of a partition and day stay side by side before they become one; of a day that is over, none."""
     compacted_mib: Annotated[int, Field(ge=1, le=1024)] = 16
