@@ -101,7 +101,7 @@ def checked(kline: Kline) -> Kline:
     if not is_symbol(kline.symbol):
         raise RecordError("s: expected up to 50 letters, digits or _ - . :")
     if kline.origin not in _ORIGINS:
-        raise RecordError("origin: expected live, derived or rest")
+        raise RecordError(f"origin: expected {', '.join(Origin)}")
     if kline.open_time_ms % SECOND_MS:
         raise RecordError("t: not a whole second")
     if kline.close_time_ms != kline.open_time_ms + SECOND_MS - 1:

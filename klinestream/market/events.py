@@ -46,6 +46,11 @@ class Origin(enum.StrEnum):
     LIVE = "live"
     DERIVED = "derived"
     REST = "rest"
+    BUILT = "built"
+    """From trades, here."""
+    POSTED = "posted"
+    """Over HTTP."""
+    FILE = "file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,6 +387,134 @@ class Prediction:
     inputs: str = wire("inputs", Kind.TEXT, "digest of whose indicators it was made from, and of their since and revision")
     since_ms: int = wire("since", Kind.TIME_MS, "since of those indicators, the latest of them")
     revision: int = wire("revision", Kind.COUNT, "revision of those indicators, their sum", default=0)
+
+
+class Proof(enum.StrEnum):
+    """What proves that nothing is missing before a record."""
+
+    IDS = "ids"
+    """Its ids continue those of the record before."""
+    COUNT = "count"
+    """The source gave as many trades as ids are missing."""
+    NONE = "none"
+    """The source gives nothing to prove it by."""
+
+
+BINANCE = "binance"
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """One trade of one symbol, or consecutive ones that the source gives as one. Identity: symbol and first id."""
+
+    symbol: str = wire("s", Kind.TEXT, "symbol, upper case; of another venue than Binance with the venue before it, as in FINNHUB:AAPL")
+    aggregate_id: int | None = wire("a", Kind.COUNT, "id of the aggregate, null for a single trade", nullable=True)
+    first_id: int = wire("f", Kind.COUNT, "id of its first trade; where the source gives none, a number that its feed counts (proof none)")
+    last_id: int = wire("l", Kind.COUNT, "id of its last trade")
+    price: int = wire("p", Kind.PRICE, "price")
+    quantity: int = wire("q", Kind.VOLUME, "quantity in base units; 0 where a source only says that the price has changed")
+    time_ms: int = wire("T", Kind.TIME_MS, "when it was made; the record's timestamp and event time")
+    buyer_is_maker: bool | None = wire("m", Kind.FLAG, "whether the seller was the taker; null where unknown", nullable=True)
+    conditions: tuple[str, ...] | None = wire("c", Kind.NAMES, "the source's own codes of its conditions; null without", nullable=True)
+    origin: Origin = wire("origin", Kind.TEXT, "live, rest, posted (over HTTP) or file")
+    source: str = wire("source", Kind.TEXT, "where it came from: binance, finnhub, or who posted it")
+    proof: Proof = wire("proof", Kind.TEXT, "ids, count or none: what proves that no trade is missing before it")
+
+
+@dataclass(frozen=True, slots=True)
+class TradeWindow:
+    """One complete sliding window of one symbol over its trades: those made in [start, end). Identity: symbol, end, since."""
+
+    symbol: str = wire("symbol", Kind.TEXT, "symbol, upper case")
+    start_ms: int = wire("window_start", Kind.TIME_MS, "start, inclusive")
+    end_ms: int = wire("window_end", Kind.TIME_MS, "end, exclusive; the record's timestamp is one less")
+    close: float = wire("close", Kind.NUMBER, "price of the newest trade before its end, within the window or before it")
+    average_price: float | None = wire("average_price", Kind.NUMBER, "mean price by trade; null without trades", nullable=True)
+    average_by_volume: float | None = wire(
+        "average_by_volume", Kind.NUMBER, "mean price by volume (VWAP); null without volume", nullable=True
+    )
+    low: float | None = wire("low", Kind.NUMBER, "least price; null without trades", nullable=True)
+    high: float | None = wire("high", Kind.NUMBER, "greatest price; null without trades", nullable=True)
+    volume: float = wire("volume", Kind.NUMBER, "sum of base volume")
+    buy_volume: float | None = wire(
+        "buy_volume", Kind.NUMBER, "base volume where the buyer was the taker; null if any is unknown", nullable=True
+    )
+    sell_volume: float | None = wire(
+        "sell_volume", Kind.NUMBER, "base volume where the seller was the taker; null if any is unknown", nullable=True
+    )
+    points: int = wire("points", Kind.COUNT, "how many trades it holds")
+    whole: bool = wire("whole", Kind.FLAG, "false where its start lies before the contiguous run, so that earlier trades may be missing")
+    rsi: float | None = wire("rsi", Kind.NUMBER, "Wilder's RSI of the averages by trade; null before its seed", nullable=True)
+    rsi_ready: bool = wire("rsi_ready", Kind.FLAG, "true once the RSI has converged (150 steps for period 14)")
+    since_ms: int = wire("since", Kind.TIME_MS, "time of the first trade of the contiguous run it was computed from")
+    since_id: int = wire("since_id", Kind.COUNT, "id of that trade")
+    source: str = wire("source", Kind.TEXT, "where its trades came from")
+    proof: Proof = wire("proof", Kind.TEXT, "ids, count or none: the weakest proof of its trades")
+    revision: int = wire("revision", Kind.COUNT, "0, or higher where a repair replaced the value", default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderBook:
+    """The best levels of one symbol's book after an update, and what follows from them. Identity: symbol, update id."""
+
+    symbol: str = wire("s", Kind.TEXT, "symbol, upper case")
+    time_ms: int = wire("E", Kind.TIME_MS, "event time of the newest update it holds; the record's timestamp")
+    last_update_id: int = wire("u", Kind.COUNT, "id of that update")
+    bids: tuple[tuple[str, str], ...] = wire("bids", Kind.ROWS, "the best 20 bids, best first: price and quantity, decimal strings")
+    asks: tuple[tuple[str, str], ...] = wire("asks", Kind.ROWS, "the best 20 asks, best first: price and quantity, decimal strings")
+    spread: float | None = wire("spread", Kind.NUMBER, "best ask less best bid; null while a side is empty", nullable=True)
+    mid: float | None = wire("mid", Kind.NUMBER, "mean of best bid and ask; null while a side is empty", nullable=True)
+    microprice: float | None = wire(
+        "microprice", Kind.NUMBER, "best bid and ask, each weighted by the other's quantity; null while a side is empty", nullable=True
+    )
+    imbalance: float | None = wire(
+        "imbalance",
+        Kind.NUMBER,
+        "(bid - ask) / (bid + ask) of the best levels' quantities, -1 to 1; null while a side is empty",
+        nullable=True,
+    )
+    imbalance_20: float | None = wire(
+        "imbalance_20", Kind.NUMBER, "the same of the best 20 levels' quantities; null while a side is empty", nullable=True
+    )
+    depth: dict[str, tuple[float, float]] = wire(
+        "depth", Kind.ROWS, "by distance from the mid in basis points: base quantity of bids and of asks within it, of the whole book known"
+    )
+    since_id: int = wire("since", Kind.COUNT, "update id of the snapshot that its contiguous run began with")
+    source: str = wire("source", Kind.TEXT, "where it came from: binance")
+    proof: Proof = wire("proof", Kind.TEXT, "ids: its updates continue each other")
+
+
+class IdGapState(enum.StrEnum):
+    """How far the story of missing ids has come, in this order."""
+
+    DETECTED = "detected"
+    DEFERRED = "deferred"
+    """The feed went on without them; fetching goes on."""
+    UNFILLABLE = "unfillable"
+    RESYNCHRONISED = "resynchronised"
+    """A book began anew with a snapshot: what was between is not needed."""
+    REFILLED = "refilled"
+    """All are in the feed, in order."""
+    REPAIRED = "repaired"
+    """They came too late for the feed and are in crypto_trade_repairs."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdGap:
+    """A state that missing ids of a feed have reached, as one producer saw it. Identity: gap, state and producer."""
+
+    gap: str = wire("gap", Kind.TEXT, "id of the gap: feed:symbol:from-to, the same for all who miss the same ids")
+    feed: str = wire("feed", Kind.TEXT, "which feed: trades or books")
+    symbol: str = wire("s", Kind.TEXT, "symbol, upper case")
+    state: IdGapState = wire("state", Kind.TEXT, "detected, deferred, unfillable, resynchronised, refilled or repaired")
+    producer: str = wire("producer", Kind.TEXT, "which producer says so")
+    from_id: int = wire("from", Kind.COUNT, "the first missing id")
+    to_id: int = wire("to", Kind.COUNT, "the first id there again, exclusive")
+    after_ms: int | None = wire("after", Kind.TIME_MS, "time of the record before them, null where none is known", nullable=True)
+    before_ms: int = wire("before", Kind.TIME_MS, "time of the record after them")
+    obtained: int = wire("obtained", Kind.COUNT, "how many of them were obtained so far")
+    reason: str = wire("reason", Kind.NOTE, "why, for a person to read")
+    time_ms: int = wire("time", Kind.TIME_MS, "when the state was reached; the record's timestamp")
 
 
 def wire_fields(event: type[Any]) -> dict[str, Field[Any]]:

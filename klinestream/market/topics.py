@@ -14,15 +14,19 @@ from klinestream.market.events import (
     CandleHistory,
     DeadLetter,
     FeedGap,
+    IdGap,
     Indicators,
     Kline,
     LateKline,
+    OrderBook,
     PipelineEvent,
     Prediction,
     ProvisionalCandles,
     Signal,
     SymbolChoice,
     SymbolsWatched,
+    Trade,
+    TradeWindow,
     Window,
 )
 
@@ -175,6 +179,30 @@ AGGREGATES = Topic(
 )
 PREDICTIONS = Topic("crypto_predictions", "what a model says after one closed candle", "symbol", Prediction, retention_ms=_CANDLES_KEPT_MS)
 
+TRADES = Topic(
+    "crypto_trades",
+    "one trade of a symbol, in order of ids; the record's timestamp is when it was made",
+    "symbol",
+    Trade,
+    retention_bytes=2048 * MIB,
+    future_ms=60_000,
+)
+TRADE_REPAIRS = Topic("crypto_trade_repairs", "trades that came too late for the feed", "symbol", Trade, retention_ms=7 * DAY_MS)
+TRADE_WINDOWS = Topic(
+    "crypto_trade_windows", "one complete sliding window of a symbol over its trades", "symbol", TradeWindow, retention_bytes=2048 * MIB
+)
+ORDER_BOOK = Topic(
+    "crypto_order_book",
+    "the best levels of a symbol's book after an update, and what follows from them",
+    "symbol",
+    OrderBook,
+    retention_ms=6 * HOUR_MS,
+    retention_bytes=2048 * MIB,
+)
+ID_GAPS = Topic(
+    "crypto_id_gaps", "a state that missing ids of trades or books have reached: their ledger", "symbol", IdGap, retention_ms=30 * DAY_MS
+)
+
 TOPICS = (
     KLINES,
     WINDOWS,
@@ -189,6 +217,11 @@ TOPICS = (
     LATE_DATA,
     KLINE_REPAIRS,
     FEED_GAPS,
+    TRADES,
+    TRADE_REPAIRS,
+    TRADE_WINDOWS,
+    ORDER_BOOK,
+    ID_GAPS,
     PIPELINE_EVENTS,
     CONTROL,
     WATCHED,

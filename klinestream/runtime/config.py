@@ -13,6 +13,8 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from klinestream.market.errors import ConfigError
+from klinestream.runtime.feed_sections import BooksConfig, FinnhubConfig, TradesConfig
+from klinestream.runtime.ingest_section import IngestConfig
 from klinestream.runtime.sections import (
     ArchiveConfig,
     CandlesConfig,
@@ -43,6 +45,10 @@ class Config(BaseSettings):
     kafka: KafkaConfig = KafkaConfig()
     exchange: ExchangeConfig = ExchangeConfig()
     producer: ProducerConfig = ProducerConfig()
+    trades: TradesConfig = TradesConfig()
+    books: BooksConfig = BooksConfig()
+    finnhub: FinnhubConfig = FinnhubConfig()
+    ingest: IngestConfig = IngestConfig()
     windows: WindowsConfig = WindowsConfig()
     candles: CandlesConfig = CandlesConfig()
     indicators: IndicatorsConfig = IndicatorsConfig()

@@ -118,8 +118,10 @@ class ProducerConfig(Section):
 
 
 class WindowsConfig(Section):
-    """The windows job."""
+    """The windows jobs."""
 
+    source: Literal["klines", "trades"] = "klines"
+    """Which windows the server and its pages show: those over 1 s klines, or those over trades, which move with each slide."""
     size_ms: Annotated[int, Field(ge=1000, le=3_600_000)] = 3000
     """Length of a window; a multiple of `slide_ms`."""
     slide_ms: Annotated[int, Field(ge=10, le=3_600_000)] = 500

@@ -1,0 +1,150 @@
+"""What a feed is: where it connects, what it promises, and what it reads. All else is shared.
+
+    Feed.requests ─► session ─► raw ─► Feed.read ─► entries ─► Series, one a symbol ─► records
+                                                                  │ wants
+                                     REST ─► Feed.fetch ◄─────────┘
+
+A feed has no state of a symbol and no thread. Reconnecting, hand-over, stalls, waiting, retrying, limits, dead letters, the ledger,
+control, metrics and Kafka are the runner's.
+"""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from klinestream.market.events import IdGapState
+from klinestream.market.topics import Topic
+from klinestream.runtime.rest import Rest
+from producer.frames import Passed, Reply, Shutdown
+
+NO_ID = -1
+
+
+class Promise(enum.StrEnum):
+    """How far a venue's order and completeness can be proved."""
+
+    IDS = "ids"
+    """Each entry says which ids it holds, and they continue: what is missing is known, and may be asked for."""
+    ORDERED = "ordered"
+    """Entries of a symbol come in order; whether one is missing nobody can tell."""
+    NONE = "none"
+    """Neither."""
+
+
+@dataclass(slots=True)  # not frozen: one is made for every trade, and that would take three times as long
+class Entry:
+    """What a frame says of one symbol."""
+
+    symbol: str
+    """Ours: of another venue than Binance with the venue before it."""
+    first_id: int
+    """NO_ID where the venue gives none."""
+    last_id: int
+    time_ms: int
+    content: Any
+    """For the series of the same feed: a trade's fields as on the wire, a book's changed levels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a series lacks: ids from `from_id` up to before `to_id`; None where the beginning, or the end, isn't known."""
+
+    symbol: str
+    from_id: int | None
+    to_id: int | None
+
+
+@dataclass(slots=True)
+class Out:
+    """A record to publish; its key is the symbol."""
+
+    topic: str
+    value: bytes
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A gap whose story has come to a new state."""
+
+    from_id: int
+    to_id: int
+    state: IdGapState
+    after_ms: int | None
+    before_ms: int
+    obtained: int = 0
+    reason: str = ""
+
+
+class Verdict(enum.StrEnum):
+    """What became of a live entry."""
+
+    PUBLISH = "publish"
+    HOLD = "hold"
+    DUPLICATE = "duplicate"
+    STALE = "stale"
+
+
+@dataclass(slots=True)
+class Step:
+    """What an entry, an answer or the end of a hold led to; `out` in the order in which it is to be published."""
+
+    verdict: Verdict = Verdict.PUBLISH
+    out: list[Out] = field(default_factory=list)
+    gaps: list[Settled] = field(default_factory=list)
+
+
+class Series(Protocol):
+    """One symbol's continuity: pure, no clock, no socket. The runner calls it under a lock."""
+
+    @property
+    def newest_ms(self) -> int | None:
+        """Time of the newest published record."""
+
+    def wants(self) -> Sequence[Want]:
+        """What has to be fetched before anything held goes out; empty while all is well. Changes with each step only."""
+
+    def live(self, entry: Entry) -> Step:
+        """Take what came over the websocket."""
+
+    def answered(self, want: Want, answer: Any) -> Step:
+        """Take what `Feed.fetch` gave for a want. It may be part of it, or useless: then `wants` says what is lacking still."""
+
+    def give_up(self) -> Step:
+        """A hold has lasted too long: go on without what is missing, if that is possible at all."""
+
+
+class Feed(Protocol):
+    """One venue's stream of one kind. Immutable; for any thread."""
+
+    @property
+    def name(self) -> str:
+        """`trades`, `books`, `finnhub`: in commands, metrics, the ledger and logs."""
+
+    @property
+    def source(self) -> str:
+        """On each record: `binance`, `finnhub`."""
+
+    @property
+    def promise(self) -> Promise:
+        """How far order and completeness can be proved."""
+
+    @property
+    def topic(self) -> Topic:
+        """Where its records go; the tails of this topic are where a new process goes on."""
+
+    def url(self) -> str:
+        """Where to connect; may hold a secret, so it is never logged."""
+
+    def requests(self, method: str, symbols: Sequence[str], first_id: int) -> list[tuple[int | None, bytes]]:
+        """What to send for SUBSCRIBE or UNSUBSCRIBE, each with the id of the reply that is to come, None where none does."""
+
+    def read(self, raw: bytes, now_ms: int) -> list[Entry] | Passed | Reply | Shutdown:
+        """What a frame says. Raises RecordError, with a short reason for the dead letters."""
+
+    def series(self, symbol: str, tail: bytes | None) -> Series:
+        """A symbol's series, continuing after the newest record of the topic, or beginning."""
+
+    def fetch(self, rest: Rest, want: Want) -> Any:
+        """Ask REST for what a series lacks. Raises PassingError to be tried again, ExchangeError where that is useless."""
