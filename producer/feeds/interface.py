@@ -96,7 +96,7 @@ class Step:
 
 
 class Series(Protocol):
-    """One symbol's continuity: pure, no clock, no socket. The runner calls it under a lock."""
+    """One symbol's continuity: pure, it is told the time and opens no socket. The runner calls it under a lock."""
 
     @property
     def newest_ms(self) -> int | None:
@@ -110,6 +110,9 @@ class Series(Protocol):
 
     def answered(self, want: Want, answer: Any) -> Step:
         """Take what `Feed.fetch` gave for a want. It may be part of it, or useless: then `wants` says what is lacking still."""
+
+    def tick(self, now_ms: int) -> Step:
+        """A tenth of a second or so has passed: for what no later entry would prove; nothing for most."""
 
     def give_up(self) -> Step:
         """A hold has lasted too long: go on without what is missing, if that is possible at all."""
