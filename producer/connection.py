@@ -7,7 +7,7 @@ new session              ├─ opened ── proved ─────────
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
@@ -15,10 +15,8 @@ import structlog
 
 from klinestream.runtime.sections import ExchangeConfig, ProducerConfig
 from producer.backoff import pauses
-from producer.feed import Feed
-from producer.metrics import Metrics
+from producer.dialect import ConnectionMetrics, Dialect, shown
 from producer.session import End, Session
-from producer.streams import stream_name
 
 log = structlog.get_logger()
 
@@ -28,6 +26,7 @@ _HEALTHY_S = 10.0
 _TICK_S = 0.25
 _PROOF_TICK_S = 0.02
 _REPLACED_EVERY_S = 60.0  # a symbol that stays silent on a new session too is not the connection's fault
+_END_S = 5.0  # a session that Kafka blocks ends later
 _JITTER = 0.05  # of a session's length: connections opened together must not end together
 
 
@@ -63,28 +62,28 @@ class Connection(threading.Thread):
         name: str,
         symbols: Iterable[str],
         *,
-        exchange: ExchangeConfig,
+        dialect: Dialect,
         config: ProducerConfig,
-        feed: Feed,
-        metrics: Metrics,
+        made_with: tuple[object, ...] = (),
+        metrics: ConnectionMetrics,
         failures: "SimpleQueue[Exception]",
     ) -> None:
-        """`feed` follows the symbols already."""
+        """Who takes what the dialect hears follows the symbols already; `made_with`: see `settings_of`."""
         super().__init__(name=f"connection-{name}", daemon=True)
         self.label = name
         self.symbols = set(symbols)
         """What it carries, or is about to; only `change` alters it."""
-        self.made_with = settings_of(exchange, config)
-        self._url = _streams_url(exchange.websocket_url)
-        self._fallback_url = _streams_url(exchange.fallback_websocket_url)
+        self.made_with = made_with
+        self._dialect = dialect
+        self._url, self._fallback_url = dialect.manners.url, dialect.manners.fallback_url
         self._config = config
-        self._feed = feed
         self._metrics = metrics
         self._failures = failures
         self._events: SimpleQueue[_Event] = SimpleQueue()
         self._stopped = threading.Event()
         self._sessions: set[Session] = set()
         self._replaced_s = 0.0
+        self._heard_s = time.monotonic()
         self._log = log.bind(connection=name)
 
     def change(self, added: Iterable[str], removed: Iterable[str]) -> None:
@@ -105,6 +104,11 @@ class Connection(threading.Thread):
         return self._config.silence_s
 
     @property
+    def quiet_s(self) -> float:
+        """For how long nothing at all came, answers to pings included; since the start if it is not connected."""
+        return time.monotonic() - max([self._heard_s, *(session.heard_s for session in list(self._sessions))])
+
+    @property
     def proved(self) -> set[str]:
         """Symbols whose series goes on with what it delivers."""
         return set[str]().union(*(session.proved for session in list(self._sessions)))
@@ -116,9 +120,13 @@ class Connection(threading.Thread):
         for session in list(self._sessions):
             session.stop()
 
+    def ages_s(self) -> Mapping[str, float]:
+        """Symbol → how old its newest published record is, in seconds, of all symbols of the partition."""
+        return self._dialect.ages_s()
+
     def age_s(self) -> float:
-        """Seconds since the close of the newest kline of any of its symbols; 0 without symbols."""
-        ages = self._feed.ages_s()
+        """How old the newest record of any of its symbols is, in seconds; 0 without symbols."""
+        ages = self.ages_s()
         return min((ages[symbol] for symbol in list(self.symbols) if symbol in ages), default=0.0)
 
     def run(self) -> None:
@@ -142,7 +150,7 @@ class Connection(threading.Thread):
             # Never from a stand-in to the real exchange, or back.
             same_kind = self._url.partition(":")[0] == self._fallback_url.partition(":")[0]
             if end is End.BLOCKED and same_kind and self._url != self._fallback_url:
-                self._log.warning("blocked in this region (HTTP 451), going on with market data only", url=self._fallback_url)
+                self._log.warning("blocked in this region (HTTP 451), going on with market data only", url=shown(self._fallback_url))
                 self._url = self._fallback_url
             if time.monotonic() - began_s >= _HEALTHY_S:
                 waits = self._pauses()
@@ -159,8 +167,8 @@ class Connection(threading.Thread):
             self.label,
             self._url,
             self._config,
-            feed=self._feed,
-            streams=[stream_name(symbol) for symbol in sorted(self.symbols)],
+            dialect=self._dialect,
+            symbols=sorted(self.symbols),
             metrics=self._metrics,
             ended=lambda session, how: self._events.put(_Ended(session, how)),
             retiring=lambda session: self._events.put(_Retiring(session)),
@@ -178,11 +186,9 @@ class Connection(threading.Thread):
             if isinstance(event, _Stop):
                 return None
             if isinstance(event, _Ended):
-                self._sessions.discard(event.session)
-                if isinstance(event.how, Exception):
-                    raise event.how
+                how = self._ended(event)
                 if event.session is session:
-                    return event.how
+                    return how
             elif isinstance(event, _Changed):
                 self._apply(event, session)
             retiring = isinstance(event, _Retiring) and event.session is session
@@ -191,6 +197,14 @@ class Connection(threading.Thread):
                 if found is None:
                     return End.CLOSED if not self._stopped.is_set() else None
                 session, planned_s = found, self._planned_s()
+
+    def _ended(self, event: _Ended) -> End:
+        """Forget a session that has ended. Raises the error that it ended with."""
+        self._sessions.discard(event.session)
+        self._heard_s = max(self._heard_s, event.session.heard_s)
+        if isinstance(event.how, Exception):
+            raise event.how
+        return event.how
 
     def _planned_s(self) -> float:
         return time.monotonic() + self._config.session_s * random.uniform(1 - _JITTER, 1)  # noqa: S311  # no secret
@@ -203,13 +217,13 @@ class Connection(threading.Thread):
 
     def _apply(self, change: _Changed, *sessions: Session) -> None:
         for session in sessions:
-            session.change(map(stream_name, change.added), map(stream_name, change.removed))
+            session.change(change.added, change.removed)
 
     def _stalled(self) -> bool:
         """Some symbols are silent while others of the same session speak, and no new session was tried for that lately."""
-        if time.monotonic() - self._replaced_s < _REPLACED_EVERY_S:
+        if self._dialect.manners.sparse or time.monotonic() - self._replaced_s < _REPLACED_EVERY_S:
             return False
-        ages = self._feed.ages_s()
+        ages = self._dialect.ages_s()
         mine = {symbol: ages[symbol] for symbol in list(self.symbols) if symbol in ages}
         silent = sorted(symbol for symbol, age_s in mine.items() if age_s > self._config.stall_s)
         if not silent or len(silent) == len(mine):
@@ -225,7 +239,12 @@ class Connection(threading.Thread):
         """
         self._replaced_s = time.monotonic()
         until_s = self._replaced_s + self._config.hand_over_s
-        ages = self._feed.ages_s()
+        if not self._dialect.manners.overlap:
+            old.stop()
+            old.join(_END_S)
+            self._metrics.hand_overs.labels("replaced").inc()
+            return self._open()
+        ages = self._dialect.ages_s()
         new = self._open()
         wanted = {symbol for symbol in self.symbols if ages.get(symbol, self._config.stall_s) < self._config.stall_s}
         while not wanted <= new.proved and time.monotonic() < until_s:
@@ -236,11 +255,9 @@ class Connection(threading.Thread):
                 self._apply(event, old, new)
                 wanted -= set(event.removed)
             elif isinstance(event, _Ended):
-                self._sessions.discard(event.session)
-                if isinstance(event.how, Exception):
-                    raise event.how
+                how = self._ended(event)
                 if event.session is new:
-                    self._log.warning("hand-over failed, going on with the old session", reason=event.how.value)
+                    self._log.warning("hand-over failed, going on with the old session", reason=how.value)
                     return old if old in self._sessions else None
         old.stop()
         outcome = "proved" if wanted <= new.proved else "unproved"
@@ -260,7 +277,3 @@ def settings_of(exchange: ExchangeConfig, config: ProducerConfig) -> tuple[objec
         config.stall_s,
         config.hand_over_s,
     )
-
-
-def _streams_url(base: str) -> str:
-    return base.rstrip("/") + "/stream"

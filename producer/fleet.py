@@ -1,10 +1,9 @@
 """All that carries symbols: a feed a partition, its connections, REST for what they miss, and the clock that ends holds."""
 
-import itertools
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from queue import SimpleQueue
 
 import structlog
@@ -15,12 +14,13 @@ from klinestream.market.events import GapState, Kline
 from klinestream.market.ledger import Ledger
 from klinestream.market.partitions import partition_of
 from klinestream.runtime.config import Config
-from klinestream.runtime.sections import ProducerConfig
 from klinestream.runtime.weights import Weights
 from producer.backlog import Backlog
-from producer.connection import Connection, settings_of
+from producer.carriers import Carriers
+from producer.connection import Connection
 from producer.doubts import AFTER_S, Doubts
 from producer.feed import Deferred, Feed
+from producer.feeds.binance_klines import Klines
 from producer.metrics import Metrics
 from producer.outlet import Outlet
 from producer.refill import Counts, Refiller, Request
@@ -31,7 +31,6 @@ log = structlog.get_logger()
 _TICK_S = 0.1
 # Together with the rest below the five seconds in which a part ends.
 _JOIN_S = 1.0
-_PROOF_TICK_S = 0.02
 
 
 class Fleet:
@@ -52,8 +51,6 @@ class Fleet:
         doubts_after_s: Sequence[float] = AFTER_S,
     ) -> None:
         """Nothing is followed yet. `first` tells whose missing klines are asked for before others': see `Refiller`."""
-        self._config = config
-        self._metrics = metrics
         self._tails = tails
         self._failures = failures
         self._stopped = threading.Event()
@@ -80,8 +77,7 @@ class Fleet:
             )
             for partition in range(partitions)
         ]
-        self._connections: dict[int, list[Connection]] = defaultdict(list)
-        self._numbers: dict[int, Iterator[int]] = defaultdict(itertools.count)
+        self._carriers = Carriers(config, self._klines, metrics, failures, self._stopped)
         self._changing = threading.Lock()
         self._clock = threading.Thread(target=self._run_clock, name="holds", daemon=True)
         metrics.backlog.set_function(lambda: len(self._backlog))
@@ -97,8 +93,7 @@ class Fleet:
         """End everything; what was taken is published."""
         self._stopped.set()
         connections = self.connections
-        for connection in connections:
-            connection.stop()
+        self._carriers.stop()
         self._refiller.stop(_JOIN_S)
         deadline_s = time.monotonic() + _JOIN_S
         for thread in [*connections, self._clock]:
@@ -108,7 +103,7 @@ class Fleet:
     @property
     def connections(self) -> list[Connection]:
         """All that are kept up."""
-        return [connection for mine in list(self._connections.values()) for connection in list(mine)]
+        return self._carriers.connections
 
     def follow(self, symbols: Iterable[str], ledger: Ledger) -> None:
         """Follow symbols from where the topic ends, and with the gaps that the ledger holds open. Raises BrokerError."""
@@ -127,16 +122,15 @@ class Fleet:
         with self._changing:
             for partition, mine in by_partition.items():
                 self._feeds[partition].follow(mine, tails, detected)
-                self._carry(partition, mine)
+                self._carriers.carry(partition, mine)
 
     def forget(self, symbols: Iterable[str]) -> None:
         """Follow symbols no longer; what is left of their gaps is still repaired."""
         gone = set(symbols)
         with self._changing:
-            for partition, connections in list(self._connections.items()):
-                for connection in list(connections):
-                    self._take_from(partition, connection, connection.symbols & gone)
-                self._feeds[partition].forget(gone)
+            self._carriers.drop(gone)
+            for feed in self._feeds:
+                feed.forget(gone)
 
     def reconfigure(self, config: Config) -> bool:
         """Go on with other settings, without a break: each connection that is made otherwise is opened before the former one ends.
@@ -149,11 +143,11 @@ class Fleet:
             feed.hold_s = config.producer.hold_s
         while True:
             with self._changing:
-                former = self._made_otherwise(config)
-                if former is None:
-                    self._config = config
+                renewed = self._carriers.renew(config)
+                if renewed is None:
+                    self._carriers.config = config
                     return True
-                if not self._renew(*former, config):
+                if not renewed:
                     return False
 
     def followed(self) -> list[str]:
@@ -168,73 +162,11 @@ class Fleet:
         """The values of the records that were published since `sample`."""
         return self._feeds[self._partition(symbol)].sampled(symbol)
 
+    def _klines(self, partition: int, config: Config) -> Klines:
+        return Klines(config.exchange, self._feeds[partition])
+
     def _partition(self, symbol: str) -> int:
         return partition_of(symbol, len(self._feeds))
-
-    def _carry(self, partition: int, symbols: list[str]) -> None:
-        """Put symbols on the connections of their partition as far as there is room, and open further ones."""
-        left = list(symbols)
-        for connection in self._connections[partition]:
-            taken, left = left[: connection.room], left[connection.room :]
-            if taken:
-                connection.change(taken, ())
-        most = self._config.producer.streams_per_connection
-        while left:
-            taken, left = left[:most], left[most:]
-            self._open(partition, taken, self._config)
-
-    def _take_from(self, partition: int, connection: Connection, symbols: set[str]) -> None:
-        """Let a connection carry some symbols no longer; one that has none left ends."""
-        if symbols:
-            connection.change((), symbols)
-        if not connection.symbols:
-            connection.stop()
-            self._connections[partition].remove(connection)
-            self._metrics.data_age.remove(connection.label)
-
-    def _made_otherwise(self, config: Config) -> tuple[int, list[Connection]] | None:
-        """Connections of a partition that have other settings than these; None if there are none anywhere."""
-        settings = settings_of(config.exchange, config.producer)
-        for partition, connections in self._connections.items():
-            former = [connection for connection in connections if connection.made_with != settings]
-            if former:
-                return partition, former
-        return None
-
-    def _renew(self, partition: int, former: list[Connection], config: Config) -> bool:
-        """Move as many symbols as one connection may carry from former ones to a new one; False if they had to stay."""
-        symbols = [symbol for connection in former for symbol in sorted(connection.symbols)][: config.producer.streams_per_connection]
-        new = self._open(partition, symbols, config)
-        proved = self._proves_itself(partition, new, config.producer)
-        for connection in former if proved else (new,):
-            self._take_from(partition, connection, connection.symbols & set(symbols))
-        self._metrics.hand_overs.labels("proved" if proved else "kept").inc()
-        log.info("connection renewed" if proved else "connection kept", connection=new.label, symbols=len(symbols))
-        return proved
-
-    def _proves_itself(self, partition: int, new: Connection, config: ProducerConfig) -> bool:
-        """Wait until every symbol that is fresh now has gone on, without a gap, with a kline that the new connection delivered."""
-        ages, until_s = self._feeds[partition].ages_s(), time.monotonic() + config.hand_over_s
-        fresh = {symbol for symbol in new.symbols if ages.get(symbol, config.stall_s) < config.stall_s}
-        while not fresh <= new.proved:
-            if time.monotonic() >= until_s or self._stopped.wait(_PROOF_TICK_S):
-                return False
-        return True
-
-    def _open(self, partition: int, symbols: list[str], config: Config) -> Connection:
-        connection = Connection(
-            f"{partition}.{next(self._numbers[partition])}",
-            symbols,
-            exchange=config.exchange,
-            config=config.producer,
-            feed=self._feeds[partition],
-            metrics=self._metrics,
-            failures=self._failures,
-        )
-        self._connections[partition].append(connection)
-        self._metrics.data_age.labels(connection.label).set_function(connection.age_s)
-        connection.start()
-        return connection
 
     def _answered(self, request: Request, klines: list[Kline]) -> None:
         if request.urgent:

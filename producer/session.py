@@ -17,10 +17,8 @@ from websocket import (
 )
 
 from klinestream.runtime.sections import ProducerConfig
-from producer.feed import Feed
+from producer.dialect import ConnectionMetrics, Dialect, shown
 from producer.frames import Reply, Shutdown
-from producer.metrics import Metrics
-from producer.streams import requests
 
 log = structlog.get_logger()
 
@@ -28,8 +26,6 @@ _OPEN_S = 5.0
 _REPLY_S = 10.0
 _READ_BYTES = 64 * 1024
 _BLOCKED = 451  # HTTP: unavailable for legal reasons
-# The exchange ends a connection that sends more than five messages a second, pongs included: three leave room for them.
-_REQUEST_PAUSE_S = 0.34
 
 
 class _ReadAhead(WebSocket):  # type: ignore[misc]  # the library ships no types
@@ -68,20 +64,22 @@ class Session(threading.Thread):
         url: str,
         config: ProducerConfig,
         *,
-        feed: Feed,
-        streams: Iterable[str],
-        metrics: Metrics,
+        dialect: Dialect,
+        symbols: Iterable[str],
+        metrics: ConnectionMetrics,
         ended: Callable[["Session", End | Exception], None],
         retiring: Callable[["Session"], None],
     ) -> None:
-        """`retiring`: the exchange says that it is about to end it."""
+        """`url` is the dialect's own, or what takes its place; `retiring`: the exchange says that it is about to end it."""
         super().__init__(name=f"session-{name}", daemon=True)
         self.proved: set[str] = set()
         """Symbols whose series goes on with what this session delivers."""
+        self.heard_s = 0.0
+        """When anything came the last time, answers to pings included; 0 if nothing did."""
         self._url = url
         self._config = config
-        self._feed = feed
-        self._streams = list(streams)
+        self._dialect = dialect
+        self._symbols = list(symbols)
         self._metrics = metrics
         self._ended = ended
         self._retiring = retiring
@@ -100,25 +98,26 @@ class Session(threading.Thread):
             socket.abort()
 
     def change(self, added: Iterable[str], removed: Iterable[str]) -> None:
-        """Carry other streams too, or some no longer."""
+        """Carry other symbols too, or some no longer."""
         plus, minus = list(added), list(removed)
         with self._requesting:
-            self._streams = [*(stream for stream in self._streams if stream not in minus), *plus]
+            self._symbols = [*(symbol for symbol in self._symbols if symbol not in minus), *plus]
             if self._socket is not None:
                 self._request(self._socket, "SUBSCRIBE", plus)
                 self._request(self._socket, "UNSUBSCRIBE", minus)
 
-    def _request(self, socket: WebSocket, method: str, streams: list[str]) -> None:
+    def _request(self, socket: WebSocket, method: str, symbols: list[str]) -> None:
         """Ask at the exchange's pace."""
-        for number, text in requests(method, streams, self._next_id):
-            self._next_id = number + 1
-            self._unanswered[number] = time.monotonic() + _REPLY_S
+        for number, text in self._dialect.requests(method, symbols, self._next_id):
+            if number is not None:
+                self._next_id = number + 1
+                self._unanswered[number] = time.monotonic() + _REPLY_S
             try:
                 socket.send(text)
             except (WebSocketException, OSError) as error:
                 self._log.warning("request not sent, the session is ending", method=method, error=str(error))
                 return
-            if self._stopped.wait(_REQUEST_PAUSE_S):
+            if self._stopped.wait(self._dialect.manners.request_pause_s):
                 return
 
     def run(self) -> None:
@@ -135,7 +134,9 @@ class Session(threading.Thread):
                 self._url, timeout=_OPEN_S, class_=_ReadAhead, skip_utf8_validation=True, enable_multithread=True
             )
         except (WebSocketException, OSError) as error:
-            self._log.warning("exchange not reached, check exchange.websocket_url and the network", url=self._url, error=str(error))
+            address = shown(self._url)
+            told = str(error).replace(self._url, address)  # the library may repeat the address, with what is secret in it
+            self._log.warning("exchange not reached, check exchange.websocket_url and the network", url=address, error=told)
             blocked = isinstance(error, WebSocketBadStatusException) and error.status_code == _BLOCKED
             return End.BLOCKED if blocked else End.REFUSED
         self._metrics.connections.inc()
@@ -160,25 +161,35 @@ class Session(threading.Thread):
         socket.settimeout(self._config.silence_s)
         with self._requesting:
             self._socket = socket
-            self._request(socket, "SUBSCRIBE", self._streams)
-            self._log.info("subscribed", streams=len(self._streams))
+            self._request(socket, "SUBSCRIBE", self._symbols)
+            self._log.info("subscribed", streams=len(self._symbols))
         return self._receive(socket)
 
     def _receive(self, socket: WebSocket) -> End:
-        heard_s = time.monotonic()
+        heard_s = self.heard_s = time.monotonic()
+        take, sparse = self._dialect.take, self._dialect.manners.sparse
+        pinged = False
         while not self._stopped.is_set():
-            opcode, data = socket.recv_data(control_frame=True)
-            now_s = time.monotonic()
+            try:
+                opcode, data = socket.recv_data(control_frame=True)
+            except WebSocketTimeoutException:
+                if not sparse or pinged:
+                    return End.SILENT
+                pinged = True
+                socket.ping()
+                continue
+            now_s, pinged = time.monotonic(), False
+            self.heard_s = now_s
             if opcode == ABNF.OPCODE_CLOSE:
                 self._log.info("closed by the exchange", code=int.from_bytes(data[:2], "big"), reason=data[2:].decode(errors="replace"))
                 return End.CLOSED
             if opcode in (ABNF.OPCODE_PING, ABNF.OPCODE_PONG):
-                # The library has answered the ping; a connection that only pings is silent all the same.
-                if now_s - heard_s > self._config.silence_s:
+                # The library has answered the ping; a connection that only pings is silent all the same, where silence is no rule.
+                if not sparse and now_s - heard_s > self._config.silence_s:
                     return End.SILENT
                 continue
             heard_s = now_s
-            said = self._feed.take(data, self.proved)
+            said = take(data, self.proved)
             if isinstance(said, Shutdown):
                 self._log.info("the exchange is about to end the connection")
                 self._retiring(self)

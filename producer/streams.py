@@ -19,6 +19,15 @@ def stream_name(symbol: str) -> str:
     return f"{symbol.lower()}@kline_{KLINE_INTERVAL}"
 
 
+def streams_url(base: str) -> str:
+    """Where many streams share a connection.
+
+    >>> streams_url("wss://data-stream.binance.vision/")
+    'wss://data-stream.binance.vision/stream'
+    """
+    return base.rstrip("/") + "/stream"
+
+
 def requests(method: str, streams: Iterable[str], first_id: int = 1) -> list[tuple[int, bytes]]:
     """SUBSCRIBE or UNSUBSCRIBE requests for these streams, each with its id and short enough to be answered.
 

@@ -5,13 +5,13 @@
                                      REST ─► Feed.fetch ◄─────────┘
 
 A feed has no state of a symbol and no thread. Reconnecting, hand-over, stalls, waiting, retrying, limits, dead letters, the ledger,
-control, metrics and Kafka are the runner's.
+control, metrics and Kafka are the runner's. docs/feeds.md shows how to add one.
 """
 
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from klinestream.market.events import IdGapState
 from klinestream.market.topics import Topic
@@ -53,6 +53,14 @@ class Want:
     symbol: str
     from_id: int | None
     to_id: int | None
+    cursor: int | None = None
+    """For `Feed.fetch`: where to begin, if the venue counts that otherwise than entries, as aggregates beside trades."""
+    after_ms: int | None = None
+    """For `Feed.fetch`: time of the record before, if nothing else tells where to begin."""
+    weight: int = 4
+    """Of the request that fetches it, as the venue counts it."""
+    urgent: bool = True
+    """Live entries are held until it is answered."""
 
 
 @dataclass(slots=True)
@@ -102,8 +110,16 @@ class Series(Protocol):
     def newest_ms(self) -> int | None:
         """Time of the newest published record."""
 
+    @property
+    def newest_id(self) -> int | None:
+        """Up to which id all is published, or was given up; None where nothing is, or where the venue gives none."""
+
     def wants(self) -> Sequence[Want]:
-        """What has to be fetched before anything held goes out; empty while all is well. Changes with each step only."""
+        """What has to be fetched before anything held goes out; empty while all is well. Changes with each step only.
+
+        It is looked at after the series was made, after a step that held or left a gap, and with each tick while it isn't empty; what
+        was answered and is wanted still is asked for again after a moment.
+        """
 
     def live(self, entry: Entry) -> Step:
         """Take what came over the websocket."""
@@ -116,6 +132,27 @@ class Series(Protocol):
 
     def give_up(self) -> Step:
         """A hold has lasted too long: go on without what is missing, if that is possible at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the configuration says of a feed, and what its venue asks for."""
+
+    symbols: tuple[str, ...] = ()
+    """Ours, or patterns, to follow; none means those of [exchange]. A venue other than Binance has no list: names only."""
+    hold_s: float = 10.0
+    """How long entries are held without any of what they wait for having come; then the series gives up."""
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 0
+    """0 for none."""
+    fallback_url: str = ""
+    """Where to connect if `Feed.url` is blocked in this region (HTTP 451)."""
+    one_connection: bool = False
+    """The venue lets one connection be open: all symbols share it, and it ends before the next one begins."""
+    sparse: bool = False
+    """Symbols may be silent for long: then a connection proves by an answer to a ping that it lives, and no symbol counts as stalled."""
+    request_pause_s: float = 0.34
+    """Between two requests on a connection. Binance ends one that sends more than five messages a second, pongs included."""
 
 
 class Feed(Protocol):
@@ -137,8 +174,12 @@ class Feed(Protocol):
     def topic(self) -> Topic:
         """Where its records go; the tails of this topic are where a new process goes on."""
 
+    @property
+    def settings(self) -> Settings:
+        """What the runner is to know."""
+
     def url(self) -> str:
-        """Where to connect; may hold a secret, so it is never logged."""
+        """Where to connect; may hold a secret in its query, which is never logged."""
 
     def requests(self, method: str, symbols: Sequence[str], first_id: int) -> list[tuple[int | None, bytes]]:
         """What to send for SUBSCRIBE or UNSUBSCRIBE, each with the id of the reply that is to come, None where none does."""
@@ -151,3 +192,25 @@ class Feed(Protocol):
 
     def fetch(self, rest: Rest, want: Want) -> Any:
         """Ask REST for what a series lacks. Raises PassingError to be tried again, ExchangeError where that is useless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What an answer gave of ids that the feed went on without."""
+
+    out: list[Out]
+    to_id: int
+    """All before it is there now, or was before; the want's `from_id` if the answer is of no use."""
+    cursor: int | None = None
+    """Of the next want."""
+
+
+@runtime_checkable
+class Repairing(Protocol):
+    """A feed whose deferred ids are fetched on, for its topic of repairs. One whose series never defer needs none of it."""
+
+    def missing(self, symbol: str, from_id: int, to_id: int, after_ms: int | None) -> Want:
+        """What to fetch of ids that the ledger calls deferred."""
+
+    def repair(self, want: Want, answer: Any) -> Repaired:
+        """Records for what `fetch` gave: as much as is proved to go on from the want's beginning."""
