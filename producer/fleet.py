@@ -21,9 +21,10 @@ from producer.connection import Connection
 from producer.doubts import AFTER_S, Doubts
 from producer.feed import Deferred, Feed
 from producer.feeds.binance_klines import Klines
+from producer.fetcher import Counts
 from producer.metrics import Metrics
 from producer.outlet import Outlet
-from producer.refill import Counts, Refiller, Request
+from producer.refill import Refiller, Request
 from producer.tails import Tails
 
 log = structlog.get_logger()

@@ -18,7 +18,8 @@ from klinestream.standin.exchange import Settings
 from klinestream.standin.faults import Refuse, Slow, Withhold
 from klinestream.standin.intervals import INTERVALS
 from klinestream.standin.weights import Limits
-from producer.refill import Counts, Refiller, Request
+from producer.fetcher import Counts
+from producer.refill import Refiller, Request
 from tests.eventually import eventually
 from tests.integration.running_standin import RunningStandin, market, running
 

@@ -18,7 +18,8 @@ from klinestream.runtime.sections import ExchangeConfig, ProducerConfig
 from klinestream.runtime.topic_admin import TopicAdmin
 from klinestream.runtime.watched import Watched, WatchedFollower
 from klinestream.runtime.weights import Weights
-from producer.refill import Counts, Refiller, Request
+from producer.fetcher import Counts
+from producer.refill import Refiller, Request
 from tests.canned_rest import canned_rest
 from tests.eventually import eventually
 from tests.klines import START_MS

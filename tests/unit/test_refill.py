@@ -11,7 +11,8 @@ from klinestream.market.events import Kline
 from klinestream.runtime.config import Config
 from klinestream.runtime.sections import ExchangeConfig, ProducerConfig
 from klinestream.runtime.weights import Weights
-from producer.refill import SPAN_MOST_MS, Counts, Refiller, Request
+from producer.fetcher import Counts
+from producer.refill import SPAN_MOST_MS, Refiller, Request
 from tests.canned_rest import Answer, CannedRest, all_klines, canned_rest
 from tests.eventually import eventually
 from tests.klines import START_MS
