@@ -58,7 +58,7 @@ class _Chunks:
         # The last chunk is as long as the others, so that every symbol has room in it.
         begin = max(min(begin, self._end - self._size), self._first)
         opened: dict[str, int] = {}
-        for record in records_between(self._reader, self._partition, begin, min(begin + self._size, self._end)):
+        for record in records_between(self._reader, KLINES.name, self._partition, begin, min(begin + self._size, self._end)):
             if record.key:
                 opened.setdefault(record.key.decode(errors="replace"), record.timestamp_ms + 1 - SECOND_MS)
         return opened

@@ -1,10 +1,11 @@
 """What the producer writes: each kind of record in one place, from what was decided to the bytes."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import structlog
+from prometheus_client import Counter
 
 from klinestream.market.codec import encode_event, encode_kline
 from klinestream.market.continuity import Publish, Span
@@ -38,7 +39,7 @@ from producer.metrics import Metrics
 
 log = structlog.get_logger()
 
-_SCHEMA = (SCHEMA_HEADER, b"%d" % SCHEMA_VERSION)
+SCHEMA = (SCHEMA_HEADER, b"%d" % SCHEMA_VERSION)
 _ZERO = "0.00000000"
 _CLOSE_COLUMN = 6
 
@@ -47,16 +48,47 @@ def _nobody(*_told: object) -> None:
     pass
 
 
-class Outlet:
-    """Publishes to all topics of the producer. Thread-safe; every method raises DeliveryError if an earlier record was lost."""
+class OutletMetrics(Protocol):
+    """What is counted of every feed's records."""
 
-    def __init__(self, publisher: Publisher, name: str, source: str, metrics: Metrics, now_ms: Callable[[], int]) -> None:
+    dead_letters: Counter
+
+
+class AnyOutlet:
+    """Publishes what every feed has to tell. Thread-safe; every method raises DeliveryError if an earlier record was lost."""
+
+    def __init__(self, publisher: Publisher, name: str, source: str, metrics: OutletMetrics, now_ms: Callable[[], int]) -> None:
         """`name` is this producer's in the ledger; `source` is what dead letters say of where they came from."""
         self._publisher = publisher
         self._name = name
         self._source = source
-        self._metrics = metrics
+        self._counts = metrics
         self._now_ms = now_ms
+
+    def dead_letter(self, raw: bytes, reason: str) -> None:
+        """Bytes that could not be used."""
+        now_ms = self._now_ms()
+        self._counts.dead_letters.inc()
+        log.warning("frame not usable", reason=reason, frame=raw[:200])
+        self._send(DEAD_LETTERS.name, None, encode_event(DeadLetter.of(reason, self._source, raw, now_ms)), now_ms)
+
+    def tell(self, component: str, event: str, detail: str) -> None:
+        """Something that people should know of."""
+        now_ms = self._now_ms()
+        self._send(PIPELINE_EVENTS.name, component, encode_event(PipelineEvent(component, event, now_ms, detail)), now_ms)
+
+    def _send(self, topic: str, key: str | None, value: bytes, time_ms: int) -> None:
+        headers = (SCHEMA, (PUBLISHED_HEADER, b"%d" % self._now_ms()))
+        self._publisher.publish(Record(topic, key.encode() if key else None, value, time_ms, headers))
+
+
+class Outlet(AnyOutlet):
+    """Publishes to all topics of the producer of klines."""
+
+    def __init__(self, publisher: Publisher, name: str, source: str, metrics: Metrics, now_ms: Callable[[], int]) -> None:
+        """See `AnyOutlet`."""
+        super().__init__(publisher, name, source, metrics, now_ms)
+        self._metrics = metrics
         self.on_loss: Callable[[str, Span, GapState], None] = _nobody
         """Told of each state that a gap reaches, from any thread."""
         self.on_repair: Callable[[Kline], None] = _nobody
@@ -71,7 +103,7 @@ class Outlet:
         now_ms = self._now_ms()
         close_time_ms = record.open_time_ms + SECOND_MS - 1
         value = kline_value(symbol, record)
-        self._publisher.publish(Record(KLINES.name, key, value, close_time_ms, (_SCHEMA, (PUBLISHED_HEADER, b"%d" % now_ms))))
+        self._publisher.publish(Record(KLINES.name, key, value, close_time_ms, (SCHEMA, (PUBLISHED_HEADER, b"%d" % now_ms))))
 
     def repair(self, kline: Kline) -> None:
         """A second that came too late for the feed, or that the exchange says otherwise."""
@@ -102,22 +134,6 @@ class Outlet:
         self._send(FEED_GAPS.name, symbol, encode_event(entry), now_ms)
         self._metrics.ledger.labels(state.value).inc()
         self.on_loss(symbol, span, state)
-
-    def dead_letter(self, raw: bytes, reason: str) -> None:
-        """Bytes that could not be used."""
-        now_ms = self._now_ms()
-        self._metrics.dead_letters.inc()
-        log.warning("frame not usable", reason=reason, frame=raw[:200])
-        self._send(DEAD_LETTERS.name, None, encode_event(DeadLetter.of(reason, self._source, raw, now_ms)), now_ms)
-
-    def tell(self, component: str, event: str, detail: str) -> None:
-        """Something that people should know of."""
-        now_ms = self._now_ms()
-        self._send(PIPELINE_EVENTS.name, component, encode_event(PipelineEvent(component, event, now_ms, detail)), now_ms)
-
-    def _send(self, topic: str, key: str | None, value: bytes, time_ms: int) -> None:
-        headers = (_SCHEMA, (PUBLISHED_HEADER, b"%d" % self._now_ms()))
-        self._publisher.publish(Record(topic, key.encode() if key else None, value, time_ms, headers))
 
 
 def kline_value(symbol: str, record: Publish[ClosedKline]) -> bytes:

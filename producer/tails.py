@@ -1,25 +1,34 @@
-"""The newest record of each symbol in the topic: where a producer that starts goes on, whoever wrote it.
+"""The newest record of each symbol in a topic: where a producer that starts goes on, whoever wrote it.
 
     partition   ├──── chunk 3 ────┼──── chunk 2 ────┼──── chunk 1 ────┼──── chunk 0 ────┤ end
                                                                          every symbol that is followed stands here
 
 A symbol that is followed has a record each second, so the last chunk holds nearly all. One that isn't there is looked for
 in the chunks 1, 3, 7, 15 … from the end, and then by halving between the last one without and the first one with it.
+
+Of other feeds a symbol may be silent for long: then the partition is read backwards until each has been found.
 """
 
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing
+from typing import Any, Generic, TypeVar
 
 import orjson
+import structlog
 
-from klinestream.market.codec import decode_kline
+from klinestream.market.codec import decode_event, decode_kline
 from klinestream.market.continuity import Tail
 from klinestream.market.errors import RecordError
-from klinestream.market.topics import KLINES
+from klinestream.market.topics import KLINES, Topic
 from klinestream.runtime.kafka import Reader, Record, open_reader
 from klinestream.runtime.sections import KafkaConfig
 from producer.topic_chunks import by_partition, chunk_size, records_between
+
+log = structlog.get_logger()
+
+SCANNED_AT_ONCE = 20_000
+"""Records of a chunk where a partition is read backwards."""
 
 
 class Tails:
@@ -40,31 +49,91 @@ class Tails:
             bounds = reader.bounds(KLINES.name)
             found: dict[str, Tail] = {}
             for partition, mine in by_partition(symbols, len(bounds)).items():
-                chunks = _Chunks(reader, partition, *bounds[partition], chunk_size(len(mine)))
+                chunks = _Chunks(reader, KLINES.name, partition, *bounds[partition], chunk_size(len(mine)), _tails)
                 found |= _search(chunks, mine, deep)
         return found
 
 
-class _Chunks:
+def newest_values(config: KafkaConfig, client_id: str, topic: Topic, symbols: Collection[str]) -> dict[str, bytes]:
+    """Symbol → value of its newest record in a topic keyed by symbol, of those that have one there, however long ago.
+
+    A symbol that has none costs reading the whole of its partition. Raises BrokerError.
+    """
+    found: dict[str, bytes] = {}
+
+    def values(records: Iterable[Record]) -> dict[str, bytes]:
+        return _values(records, topic.event, lost)
+
+    with closing(open_reader(config, client_id)) as reader:
+        bounds = reader.bounds(topic.name)
+        for partition, mine in by_partition(symbols, len(bounds)).items():
+            chunks = _Chunks(reader, topic.name, partition, *bounds[partition], SCANNED_AT_ONCE, values)
+            lost = set(mine)
+            for number in range(chunks.count):
+                newest = chunks.newest(number)
+                chunks.forget(number)
+                found |= newest
+                lost -= newest.keys()
+                if not lost:
+                    break
+            if lost:
+                log.info("symbols without a record in the topic begin anew", topic=topic.name, partition=partition, symbols=len(lost))
+    return found
+
+
+def _values(records: Iterable[Record], event: type[Any], symbols: Collection[str]) -> dict[str, bytes]:
+    newest: dict[bytes, tuple[int, bytes]] = {}
+    wanted = {symbol.encode() for symbol in symbols}
+    for record in records:
+        key = record.key
+        if key in wanted and record.value is not None and (key not in newest or record.timestamp_ms >= newest[key][0]):
+            try:
+                decode_event(event, record.value)
+            except RecordError:
+                continue  # whatever it is, its readers send it to the dead letters
+            newest[key] = record.timestamp_ms, record.value
+    return {key.decode(): value for key, (_, value) in newest.items()}
+
+
+T = TypeVar("T")
+
+
+class _Chunks(Generic[T]):
     """One partition in chunks, counted from its end; each is read once."""
 
-    def __init__(self, reader: Reader, partition: int, first: int, end: int, size: int) -> None:
+    def __init__(  # noqa: PLR0917  # where, and how far
+        self,
+        reader: Reader,
+        topic: str,
+        partition: int,
+        first: int,
+        end: int,
+        size: int,
+        tails: Callable[[Iterable[Record]], dict[str, T]],
+    ) -> None:
+        """`tails` finds the newest of each symbol in a chunk's records."""
         self._reader = reader
-        self._partition = partition
+        self._topic, self._partition = topic, partition
         self._first, self._end, self._size = first, end, size
-        self._read: dict[int, dict[str, Tail]] = {}
+        self._tails = tails
+        self._read: dict[int, dict[str, T]] = {}
 
     @property
     def count(self) -> int:
         """How many chunks there are."""
         return -(-(self._end - self._first) // self._size)
 
-    def newest(self, number: int) -> Mapping[str, Tail]:
+    def newest(self, number: int) -> Mapping[str, T]:
         """Symbol → its newest record in a chunk."""
         if number not in self._read:
             end = self._end - number * self._size
-            self._read[number] = _tails(records_between(self._reader, self._partition, max(self._first, end - self._size), end))
+            begin = max(self._first, end - self._size)
+            self._read[number] = self._tails(records_between(self._reader, self._topic, self._partition, begin, end))
         return self._read[number]
+
+    def forget(self, number: int) -> None:
+        """A chunk is not looked at again."""
+        self._read.pop(number, None)
 
 
 def _tails(records: Iterable[Record]) -> dict[str, Tail]:
@@ -80,7 +149,7 @@ def _tails(records: Iterable[Record]) -> dict[str, Tail]:
     return found
 
 
-def _search(chunks: _Chunks, symbols: Iterable[str], deep: bool) -> dict[str, Tail]:
+def _search(chunks: _Chunks[Tail], symbols: Iterable[str], deep: bool) -> dict[str, Tail]:
     found: dict[str, Tail] = {}
     if not chunks.count:
         return found

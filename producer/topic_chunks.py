@@ -1,11 +1,10 @@
-"""The feed's topic read in chunks of one partition, for what is looked for in it from either end."""
+"""A feed's topic read in chunks of one partition, for what is looked for in it from either end."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 from klinestream.market.errors import BrokerError
 from klinestream.market.partitions import partition_of
-from klinestream.market.topics import KLINES
 from klinestream.runtime.kafka import Reader, Record
 
 _ROUNDS = 4  # records a symbol in a chunk, where all of a partition are followed
@@ -27,13 +26,13 @@ def by_partition(symbols: Collection[str], partitions: int) -> dict[int, list[st
     return found
 
 
-def records_between(reader: Reader, partition: int, begin: int, end: int) -> Iterable[Record]:
+def records_between(reader: Reader, topic: str, partition: int, begin: int, end: int) -> Iterable[Record]:
     """The records from offset `begin` to before `end`. Raises BrokerError if they don't come in time."""
-    reader.assign({(KLINES.name, partition): begin})
+    reader.assign({(topic, partition): begin})
     for _ in range(_PATIENCE_POLLS):
         for record in reader.poll(_POLL_S):
             if record.offset < end:
                 yield record
             if record.offset >= end - 1:
                 return
-    raise BrokerError(f"expected {KLINES.name} up to offset {end} of partition {partition}, but nothing came: check the broker")
+    raise BrokerError(f"expected {topic} up to offset {end} of partition {partition}, but nothing came: check the broker")

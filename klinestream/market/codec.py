@@ -6,8 +6,9 @@ short, stable reason. Unknown further fields are passed over, so that a later sc
 
 import base64
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import Field
+from enum import StrEnum
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -23,19 +24,28 @@ from klinestream.market.events import (
     FeedGap,
     GapSource,
     GapState,
+    IdGap,
+    IdGapState,
     Kind,
     Kline,
     Origin,
+    Proof,
     SymbolChoice,
+    Trade,
     gap_id,
+    id_gap_id,
     wire_fields,
 )
 
 Event = TypeVar("Event")
+Word = TypeVar("Word", bound=StrEnum)
 
 _KLINE = wire_fields(Kline)
 _CHOICE = wire_fields(SymbolChoice)
 _GAP = wire_fields(FeedGap)
+_ID_GAP = wire_fields(IdGap)
+_TRADE = wire_fields(Trade)
+_TRADE_ORIGINS = (Origin.LIVE, Origin.REST, Origin.POSTED, Origin.FILE)
 _GAP_STATES = frozenset(GapState)
 _GAP_SOURCES = frozenset(GapSource)
 _ORIGINS = frozenset(Origin)
@@ -134,12 +144,7 @@ def is_symbol_or_pattern(name: str) -> bool:
 
 def decode_choice(line: bytes) -> SymbolChoice:
     """The value of a record of `crypto_control`; raises RecordError."""
-    try:
-        record = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        raise RecordError("not JSON") from None
-    if not isinstance(record, dict):
-        raise RecordError("not a JSON object")
+    record = _object(line)
     values = {field.name: _read(record, name, field) for name, field in _CHOICE.items()}
     if not is_symbol_or_pattern(values["name"]):
         raise RecordError("name: expected a symbol or a pattern, upper case")
@@ -148,26 +153,71 @@ def decode_choice(line: bytes) -> SymbolChoice:
 
 def decode_gap(line: bytes) -> FeedGap:
     """The value of a record of `crypto_feed_gaps`; raises RecordError. Of a very long reason the beginning."""
-    try:
-        record = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        raise RecordError("not JSON") from None
-    if not isinstance(record, dict):
-        raise RecordError("not a JSON object")
+    record = _object(line)
     values = {field.name: _read(record, name, field) for name, field in _GAP.items()}
     if values["state"] not in _GAP_STATES:
         raise RecordError(f"state: expected {', '.join(GapState)}")
     return _checked_gap(FeedGap(**values | {"state": GapState(values["state"]), "reason": values["reason"][:GAP_TEXT_MOST]}))
 
 
-def decode_event(event: type[Event], line: bytes) -> Event:
-    """The value of a record as an event, each field by its kind; raises RecordError. Enums come back as their values."""
+def decode_id_gap(line: bytes) -> IdGap:
+    """The value of a record of `crypto_id_gaps`; raises RecordError. Of a very long reason the beginning."""
+    record = _object(line)
+    values = {field.name: _read(record, name, field) for name, field in _ID_GAP.items()}
+    values |= {"state": _one_of(IdGapState, "state", values["state"]), "reason": values["reason"][:GAP_TEXT_MOST]}
+    gap = IdGap(**values)
+    if not is_symbol(gap.symbol):
+        raise RecordError("s: expected up to 50 letters, digits or _ - . :")
+    if gap.from_id >= gap.to_id:
+        raise RecordError("from, to: expected ids, from before to")
+    if gap.gap != id_gap_id(gap.feed, gap.symbol, gap.from_id, gap.to_id):
+        raise RecordError("gap: not feed:symbol:from-to")
+    return gap
+
+
+def decode_trade(line: bytes) -> Trade:
+    """The value of a record of `crypto_trades` as a trade; raises RecordError."""
+    return trade_from(_object(line))
+
+
+def trade_from(record: Any) -> Trade:
+    """A JSON object with the names of the wire as a trade; raises RecordError."""
+    if not isinstance(record, dict):
+        raise RecordError("not a JSON object")
+    values = {field.name: _read(record, name, field) for name, field in _TRADE.items()}
+    values |= {"origin": _one_of(_TRADE_ORIGINS, "origin", values["origin"]), "proof": _one_of(Proof, "proof", values["proof"])}
+    trade = Trade(**values)
+    if not is_symbol(trade.symbol):
+        raise RecordError("s: expected up to 50 letters, digits or _ - . :")
+    if trade.last_id < trade.first_id:
+        raise RecordError("f, l: expected ids, f not after l")
+    if trade.aggregate_id is None and trade.last_id != trade.first_id:
+        raise RecordError("f, l: a single trade has one id")
+    if not 0 < trade.price <= decimals.PRICE_MOST:
+        raise RecordError("p: expected a price above 0 and below 9.2e10")
+    return trade
+
+
+def _object(line: bytes) -> dict[str, Any]:
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
         raise RecordError("not JSON") from None
     if not isinstance(record, dict):
         raise RecordError("not a JSON object")
+    return record
+
+
+def _one_of(known: Iterable[Word], name: str, value: str) -> Word:
+    found = next((word for word in known if word == value), None)
+    if found is None:
+        raise RecordError(f"{name}: expected {', '.join(known)}")
+    return found
+
+
+def decode_event(event: type[Event], line: bytes) -> Event:
+    """The value of a record as an event, each field by its kind; raises RecordError. Enums come back as their values."""
+    record = _object(line)
     return event(**{field.name: _read(record, name, field) for name, field in wire_fields(event).items()})
 
 

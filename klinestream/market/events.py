@@ -499,6 +499,15 @@ class IdGapState(enum.StrEnum):
     """They came too late for the feed and are in crypto_trade_repairs."""
 
 
+def id_gap_id(feed: str, symbol: str, from_id: int, to_id: int) -> str:
+    """The id of a gap in ids: the same for all who miss the same ones.
+
+    >>> id_gap_id("trades", "BTCUSDT", 43, 47)
+    'trades:BTCUSDT:43-47'
+    """
+    return f"{feed}:{symbol}:{from_id}-{to_id}"
+
+
 @dataclass(frozen=True, slots=True)
 class IdGap:
     """A state that missing ids of a feed have reached, as one producer saw it. Identity: gap, state and producer."""

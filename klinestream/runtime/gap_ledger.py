@@ -1,14 +1,17 @@
-"""Reads the ledger of gaps from its topic, up to where that ends now."""
+"""Reads a ledger of gaps from its topic, up to where that ends now."""
 
 import time
 from collections.abc import Callable
 from contextlib import closing
+from typing import Any
 
 import structlog
 
 from klinestream.market.errors import BrokerError, RecordError
+from klinestream.market.id_ledger import IdLedger
 from klinestream.market.ledger import Ledger
-from klinestream.market.topics import FEED_GAPS
+from klinestream.market.stories import Stories
+from klinestream.market.topics import FEED_GAPS, ID_GAPS
 from klinestream.runtime.kafka import Reader, Record, open_reader
 from klinestream.runtime.sections import KafkaConfig
 
@@ -27,14 +30,25 @@ def read_ledger(config: KafkaConfig, *, topic: str = FEED_GAPS.name, clock_s: Ca
     answers, if there is no such topic, or if records that must be there don't come for 15 s.
     """
     ledger = Ledger()
+    _read(config, topic, ledger, clock_s)
+    return ledger
+
+
+def read_id_ledger(config: KafkaConfig) -> IdLedger:
+    """All that is told of missing ids; as `read_ledger`."""
+    ledger = IdLedger()
+    _read(config, ID_GAPS.name, ledger, time.monotonic)
+    return ledger
+
+
+def _read(config: KafkaConfig, topic: str, ledger: Stories[Any], clock_s: Callable[[], float]) -> None:
     with closing(open_reader(config, CLIENT_ID)) as reader:
         bounds = {partition: (first, end) for partition, (first, end) in reader.bounds(topic).items() if first < end}
         reader.assign({(topic, partition): first for partition, (first, _) in bounds.items()})
         _read_to(reader, topic, {partition: end for partition, (_, end) in bounds.items()}, ledger, clock_s)
-    return ledger
 
 
-def _read_to(reader: Reader, topic: str, ends: dict[int, int], ledger: Ledger, clock_s: Callable[[], float]) -> None:
+def _read_to(reader: Reader, topic: str, ends: dict[int, int], ledger: Stories[Any], clock_s: Callable[[], float]) -> None:
     """Read until every partition has come to its end."""
     heard_s = clock_s()
     while ends:
@@ -53,7 +67,7 @@ def _read_to(reader: Reader, topic: str, ends: dict[int, int], ledger: Ledger, c
             )
 
 
-def _take(record: Record, ledger: Ledger) -> None:
+def _take(record: Record, ledger: Stories[Any]) -> None:
     try:
         ledger.read(record.value)
     except RecordError as error:
