@@ -17,6 +17,7 @@ from klinestream.runtime.kafka import Publisher, open_publisher, open_reader
 from klinestream.runtime.metrics import MetricsServer
 from klinestream.runtime.rest import Rest
 from klinestream.runtime.signals import ended_by_signals, told_of_hangups
+from klinestream.runtime.symbol_lists import configured
 from klinestream.runtime.watched import Watched, WatchedFollower
 from klinestream.runtime.weights import Weights
 from producer.fleet import Fleet
@@ -52,7 +53,7 @@ def _produce(config: Config, hangups: "SimpleQueue[bool]") -> NoReturn:
         metrics.rest_weight.set_function(weights.used)
         metrics.rest_closed.set_function(weights.closed_s)
         with Rest(config.exchange, weights) as rest:
-            check_choice(config, rest.statuses())
+            check_choice(configured(config.exchange), rest.statuses())
         partitions = _partitions(config)
         publisher = open_publisher(config.kafka, CLIENT_ID, metrics.acknowledged)
         stack.callback(publisher.close, _FLUSH_S)

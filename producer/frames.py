@@ -84,7 +84,7 @@ def decode(raw: bytes, streams: Mapping[str, str], now_ms: int) -> Frame:
         raise RecordError("not a JSON object")
     data = frame.get("data")
     if not isinstance(data, dict):
-        return _control(frame)
+        return control(frame)
     event = data.get("e")
     if event == SHUTDOWN:
         return Shutdown()
@@ -109,7 +109,7 @@ def decode(raw: bytes, streams: Mapping[str, str], now_ms: int) -> Frame:
     return _timely(_plain(kline) or _judged(kline), now_ms)
 
 
-def _control(frame: dict[str, Any]) -> Reply | Shutdown:
+def control(frame: dict[str, Any]) -> Reply | Shutdown:
     """A reply, an error with or without its wrapping, or the raw form of the shutdown."""
     if frame.get("e") == SHUTDOWN:
         return Shutdown()

@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 # To observe each would cost a full market more than to parse it.
 LATENCY_SAMPLE = 16
-_LATENCY_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+LATENCY_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 @dataclass(slots=True)
@@ -103,7 +103,7 @@ class Metrics:
             "klinestream_producer_publish_latency_seconds",
             f"From publishing a record to Kafka's acknowledgement, of one in {LATENCY_SAMPLE}",
             registry=self.registry,
-            buckets=_LATENCY_BUCKETS_S,
+            buckets=LATENCY_BUCKETS_S,
         )
         self.history = HistoryMetrics(counter, gauge)
 

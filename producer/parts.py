@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from klinestream.market.errors import ConfigError
+from klinestream.market.selection import Selection
 from klinestream.runtime.config import Config
 from klinestream.runtime.rest import Rest
 from klinestream.runtime.symbol_lists import configured
@@ -62,7 +63,7 @@ class Parts:
         """Raises ConfigError for what could follow nothing."""
         configured(config.exchange)
         if self.wanted.statuses:
-            check_choice(config, self.wanted.statuses)
+            check_choice(configured(config.exchange), self.wanted.statuses)
 
     def reconfigure(self, config: Config) -> bool:
         """Go on with another configuration; False if connections had to stay as they were."""
@@ -79,9 +80,9 @@ class Parts:
         return renewed
 
 
-def check_choice(config: Config, statuses: Mapping[str, str]) -> None:
+def check_choice(selection: Selection, statuses: Mapping[str, str]) -> None:
     """A start that could follow nothing at all is a mistake; what is unknown beside others may have been delisted."""
-    choice = configured(config.exchange).chosen(statuses)
+    choice = selection.chosen(statuses)
     if not choice.symbols and choice.unknown:
         raise ConfigError(
             "exchange.symbols: expected symbols that the exchange lists, upper case, patterns, or * alone; "

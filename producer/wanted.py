@@ -10,7 +10,9 @@ from queue import SimpleQueue
 import structlog
 
 from klinestream.market.errors import BrokerError, ExchangeError, KlinestreamError
-from klinestream.market.selection import TRADING, Choice, Rules
+from klinestream.market.events import BINANCE, SymbolChoice
+from klinestream.market.selection import TRADING, Choice, Rules, Selection, is_pattern
+from klinestream.market.venues import venue_of
 from klinestream.runtime.config import Config
 from klinestream.runtime.control import ControlLog
 from klinestream.runtime.rest import Rest
@@ -23,6 +25,10 @@ log = structlog.get_logger()
 
 Changed = Callable[[list[str], list[str], dict[str, str]], object]
 """Called with the symbols that came, those that left, both sorted, and for each of them the reason."""
+
+Said = Mapping[str, SymbolChoice]
+Listed = Callable[[Rest, Said], Mapping[str, str]]
+"""Symbol → status of all that may be followed, given what was said of names. Raises ExchangeError."""
 
 _LOOK_S = 0.5  # how often the thread sees that it is to stop
 _ASK_APART_S = 1.0  # many words on the topic in a row are one question to the exchange: it costs 20 of the 6,000 a minute
@@ -48,14 +54,21 @@ class Wanted(threading.Thread):
         *,
         weights: Weights | None = None,
         control: ControlLog | None = None,
+        venue: str = BINANCE,
+        selection: Callable[[ExchangeConfig], Selection] = configured,
+        listed: "Listed | None" = None,
     ) -> None:
-        """`following` is what is followed already: the first call tells what differs from it. `weights` may be shared."""
+        """`following` is what is followed already: the first call tells what differs from it. `weights` may be shared.
+
+        What is said of other venues' symbols than `venue`'s is passed over; `listed` is the exchange's list unless it is given.
+        """
         super().__init__(name="wanted", daemon=True)
         self._config = config
         self._changed = changed
         self._failures = failures
         self._weights = weights
         self._control = control or ControlLog(config.kafka.model_copy(update={"connect_timeout_s": _CONNECT_S}))
+        self._venue, self._selection, self._listed = venue, selection, listed or exchange_list
         self._stopped = threading.Event()
         self._following = frozenset(following)
         self._statuses: Mapping[str, str] = {}
@@ -143,10 +156,9 @@ class Wanted(threading.Thread):
 
     def _ask(self, rest: Rest, exchange: ExchangeConfig) -> None:
         """Ask the exchange what it lists, and tell what that changes."""
-        selection, said = configured(exchange), self._control.names()
-        statuses = rest.statuses(patient=False)
-        if not statuses:
-            raise ExchangeError("expected symbols in the exchange's list, got none: check exchange.rest_url")
+        selection = self._selection(exchange)
+        said = {name: choice for name, choice in self._control.names().items() if venue_of(name) == self._venue}
+        statuses = self._listed(rest, said)
         choice, rules = selection.chosen(statuses, said), selection.rules(said)
         self._tell_waiting(choice)
         chosen = frozenset(choice.symbols)
@@ -167,6 +179,19 @@ class Wanted(threading.Thread):
         if waiting != self._told and any(waiting):
             log.warning("wanted symbols that can't be followed now", unknown=_some(waiting[0]), not_trading=_some(waiting[1]))
         self._told = waiting
+
+
+def exchange_list(rest: Rest, _said: Said) -> Mapping[str, str]:
+    """What the exchange lists. Raises ExchangeError."""
+    statuses = rest.statuses(patient=False)
+    if not statuses:
+        raise ExchangeError("expected symbols in the exchange's list, got none: check exchange.rest_url")
+    return statuses
+
+
+def names_of(configured_names: Iterable[str], _rest: Rest, said: Said) -> Mapping[str, str]:
+    """Of a venue without a list: whatever has a name, as if it traded."""
+    return {name: TRADING for name in (*configured_names, *said) if not is_pattern(name)}
 
 
 def why_added(symbol: str, before: Mapping[str, str], rules: Rules) -> str:

@@ -11,6 +11,7 @@ from klinestream.cli import (
     alerts,
     archive,
     doctor,
+    feed,
     gaps,
     history,
     job,
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.command()(up.up)
 app.command()(doctor.doctor)
 app.command()(producer.producer)
+app.command()(feed.feed)
 app.command()(server.server)
 app.command()(watch.watch)
 app.command()(gaps.gaps)

@@ -201,6 +201,24 @@ def agg_trade_of(item: Any) -> AggTrade:
     return AggTrade(_integer(item, "a", _ID_END), price, quantity, first, last, time_ms, item["m"])
 
 
+def single_trade_of(item: Any) -> AggTrade:
+    """An item of REST's historicalTrades, as if it were an aggregate of one trade with the trade's own id; raises RecordError."""
+    if not isinstance(item, dict):
+        raise RecordError("not a JSON object")
+    number = item.get("id")
+    return agg_trade_of(
+        {
+            "a": number,
+            "f": number,
+            "l": number,
+            "p": item.get("price"),
+            "q": item.get("qty"),
+            "T": item.get("time"),
+            "m": item.get("isBuyerMaker"),
+        }
+    )
+
+
 class _Second:
     """The trades of one second as they add up; sums of quote are of 1e-16."""
 

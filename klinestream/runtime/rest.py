@@ -14,7 +14,7 @@ from klinestream.market.codec import kline_of_row
 from klinestream.market.errors import ExchangeError, RecordError
 from klinestream.market.events import KLINE_INTERVAL, SECOND_MS, Kline
 from klinestream.market.intervals import INTERVALS
-from klinestream.market.reconcile import AggTrade, agg_trade_of
+from klinestream.market.reconcile import AggTrade, agg_trade_of, single_trade_of
 from klinestream.runtime.sections import ExchangeConfig
 from klinestream.runtime.weights import Weights
 
@@ -27,7 +27,10 @@ CANDLES_MOST = 1000
 """How many candles one request can ask for."""
 AGG_TRADES_MOST = 1000
 """How many aggregated trades one answer holds."""
-_AGG_TRADES_WEIGHT = 4
+AGG_TRADES_WEIGHT = 4
+TRADES_MOST = 1000
+"""How many single trades one answer holds."""
+OLD_TRADES_WEIGHT = 25
 _TIME_WEIGHT, _INFO_WEIGHT = 1, 20
 _CLOSE_COLUMN = 6
 _TIMEOUT_S = 10.0
@@ -155,14 +158,28 @@ class Rest:
                     continue
             return
 
-    def _agg_trades_page(self, query: dict[str, str | int]) -> list[AggTrade]:
-        path = "/api/v3/aggTrades"
-        answer = self._answer(path, _AGG_TRADES_WEIGHT, query, urgent=False)
+    def agg_trades_from(self, symbol: str, *, from_id: int | None = None, from_ms: int = 0, urgent: bool = False) -> list[AggTrade]:
+        """Aggregated trades from an id on, or from a time on, up to `AGG_TRADES_MOST`, none between them missing. Raises ExchangeError."""
+        place: dict[str, str | int] = {"startTime": from_ms} if from_id is None else {"fromId": from_id}
+        return self._agg_trades_page({"symbol": symbol, **place, "limit": AGG_TRADES_MOST}, urgent)
+
+    def old_trades(self, symbol: str, from_id: int, limit: int, *, urgent: bool = False) -> list[AggTrade]:
+        """Single trades from an id on, up to `TRADES_MOST`, none missing; their own id stands for the aggregate's. Raises ExchangeError."""
+        query: dict[str, str | int] = {"symbol": symbol, "fromId": from_id, "limit": limit}
+        return self._trades("/api/v3/historicalTrades", OLD_TRADES_WEIGHT, query, single_trade_of, urgent)
+
+    def _agg_trades_page(self, query: dict[str, str | int], urgent: bool = False) -> list[AggTrade]:
+        return self._trades("/api/v3/aggTrades", AGG_TRADES_WEIGHT, query, agg_trade_of, urgent)
+
+    def _trades(  # what is asked, and how it is read
+        self, path: str, weight: int, query: dict[str, str | int], read: Callable[[Any], AggTrade], urgent: bool
+    ) -> list[AggTrade]:
+        answer = self._answer(path, weight, query, urgent)
         items = _json(answer)
         if not isinstance(items, list):
             raise ExchangeError(f"expected a list of trades from {self._base}{path}, got {answer.text[:200]!r}: check exchange.rest_url")
         try:
-            page = [agg_trade_of(item) for item in items]
+            page = [read(item) for item in items]
         except RecordError as error:
             raise ExchangeError(
                 f"expected trades of {query['symbol']} from {self._base}{path}, got one with {error}: tell its makers"

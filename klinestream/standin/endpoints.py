@@ -102,6 +102,17 @@ def trades(call: Call) -> list[Any]:
     return [payloads.trade_row(trade, call.unit) for trade in rows]
 
 
+def old_trades(call: Call) -> list[Any]:
+    """Single trades from an id on, or the newest."""
+    from_id = call.params.integer("fromId")
+    if from_id is None:
+        return trades(call)
+    symbol, limit = call.params.symbol(call.market.symbols), call.params.limit(DEFAULT_LIMIT, MOST)
+    made = call.market.trades_by_id(symbol, from_id, limit, call.at_ms)
+    rows = (trade for trade in made if not call.faults.withheld(symbol, trade.time_ms, call.wall_ms))
+    return [payloads.trade_row(trade, call.unit) for trade in rows]
+
+
 def agg_trades(call: Call) -> list[Any]:
     """Aggregated trades from an id on, of a span, or the newest."""
     params, market, at_ms = call.params, call.market, call.at_ms
@@ -181,5 +192,6 @@ ENDPOINTS = {
     "/api/v3/uiKlines": Endpoint(_KLINE_PARAMS, 2, klines),
     "/api/v3/aggTrades": Endpoint(("symbol", "fromId", "startTime", "endTime", "limit"), 4, agg_trades),
     "/api/v3/trades": Endpoint(("symbol", "limit"), 25, trades),
+    "/api/v3/historicalTrades": Endpoint(("symbol", "fromId", "limit"), 25, old_trades),
     "/api/v3/depth": Endpoint(("symbol", "limit", "symbolStatus"), DEPTH_WEIGHTS[0][1], depth),
 }

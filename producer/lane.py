@@ -1,0 +1,238 @@
+"""The symbols of one partition of a feed: every frame and every answer of REST passes through here, and leaves as records in order.
+
+connection ──┐ frames              ┌─► the feed's topic     in the order that each symbol's series gives
+connection ──┤ (hand-over: two)    │
+REST ────────┼─► series, publish ──┼─► crypto_id_gaps       what was missing, and what became of it
+clock ───────┘ (holds end)         └─► crypto_dead_letters
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from klinestream.market.errors import RecordError
+from klinestream.market.events import IdGap, IdGapState
+from producer.feed_metrics import FeedMetrics
+from producer.feed_outlet import FeedOutlet
+from producer.feeds.interface import Entry, Feed, Series, Settled, Step, Verdict, Want
+from producer.frames import Passed, Reply, Shutdown
+from producer.wants import WantRequest
+
+log = structlog.get_logger()
+
+# What REST lacked, or told otherwise than ids do, it may have a moment later.
+_ASK_AGAIN_S = 0.3
+_GONE_MOST = 10_000  # symbols that were followed: their last frames are no fault
+
+Span = tuple[int, int]
+
+
+@dataclass(slots=True)
+class _Symbol:
+    """One symbol."""
+
+    machine: Series
+    key: bytes
+    began_ms: int
+    waits_s: float = 0.0
+    """Since when nothing came of what it waits for."""
+    asked: dict[Want, float] = field(default_factory=dict)
+    """Want → when REST was asked for it the last time."""
+    open: dict[Span, Settled] = field(default_factory=dict)
+    """Gaps that the ledger calls detected."""
+
+
+class Lane:
+    """Thread-safe: connections, the threads of REST and the clock all call it; each call publishes all that it leads to."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        partition: int,
+        outlet: FeedOutlet,
+        metrics: FeedMetrics,
+        *,
+        ask: Callable[[WantRequest], bool],
+        withdraw: Callable[[WantRequest], None],
+        deferred: Callable[[str, Settled], None],
+        now_ms: Callable[[], int],
+        now_s: Callable[[], float],
+    ) -> None:
+        """`ask` asks REST, `withdraw` takes that back; `deferred` is told what the feed goes on without; `now_s` is monotonic."""
+        self._feed = feed
+        self._outlet = outlet
+        self._metrics = metrics
+        self._tally = metrics.tally(partition)
+        self._ask = ask
+        self._withdraw = withdraw
+        self._deferred = deferred
+        self._now_ms = now_ms
+        self._now_s = now_s
+        self._hold_s = feed.settings.hold_s
+        self._lock = threading.Lock()
+        self._symbols: dict[str, _Symbol] = {}
+        self._gone: dict[str, None] = {}
+        self._waiting: set[str] = set()
+
+    def follow(self, symbols: Iterable[str], tails: Mapping[str, bytes], detected: Mapping[str, Iterable[IdGap]]) -> None:
+        """Take symbols in, with the topic's newest record of each, and the gaps that the ledger calls detected."""
+        with self._lock:
+            for symbol in symbols:
+                if symbol in self._symbols:
+                    continue
+                self._gone.pop(symbol, None)
+                one = _Symbol(self._feed.series(symbol, tails.get(symbol)), symbol.encode(), self._now_ms())
+                self._symbols[symbol] = one
+                for gap in detected.get(symbol, ()):
+                    told = Settled(gap.from_id, gap.to_id, IdGapState.DETECTED, gap.after_ms, gap.before_ms)
+                    one.open[told.from_id, told.to_id] = told
+                newest = one.machine.newest_id
+                if newest is not None:
+                    self._close(symbol, one, newest + 1, IdGapState.REFILLED, "found in the topic")
+                self._want(symbol, one)
+
+    def forget(self, symbols: Iterable[str]) -> None:
+        """Follow these symbols no longer."""
+        with self._lock:
+            for symbol in symbols:
+                if self._symbols.pop(symbol, None) is not None:
+                    self._gone[symbol] = None
+                self._waiting.discard(symbol)
+            while len(self._gone) > _GONE_MOST:
+                del self._gone[next(iter(self._gone))]
+
+    def followed(self) -> list[str]:
+        """All symbols that are followed."""
+        return list(self._symbols)
+
+    def waiting(self) -> int:
+        """How many symbols' entries are held."""
+        return len(self._waiting)
+
+    def ages_s(self) -> dict[str, float]:
+        """Symbol → age of its newest published record, in seconds; where there is none, since it is followed."""
+        now_ms = self._now_ms()
+        return {symbol: (now_ms - (one.machine.newest_ms or one.began_ms)) / 1000 for symbol, one in list(self._symbols.items())}
+
+    def take(self, raw: bytes, proved: set[str]) -> Reply | Shutdown | None:
+        """Take a frame; see `dialect.Taker`."""
+        self._tally.frames += 1  # of two sessions that overlap one may be lost: it costs a lock to be exact
+        try:
+            said = self._feed.read(raw, self._now_ms())
+            if type(said) is list:
+                with self._lock:
+                    for entry in said:
+                        self._live(entry, proved)
+                return None
+        except RecordError as error:
+            self._outlet.dead_letter(raw, str(error))
+            return None
+        if isinstance(said, Passed):
+            self._metrics.passed.labels(said.value).inc()
+            return None
+        return said  # type: ignore[return-value]  # a list, too, is dealt with above
+
+    def answered(self, request: WantRequest, answer: object) -> None:
+        """Take what REST gave for a request."""
+        with self._lock:
+            one = self._symbols.get(request.symbol)
+            if one is not None:
+                self._after(request.symbol, one, one.machine.answered(request.want, answer))
+                self._want(request.symbol, one)
+
+    def look(self) -> None:
+        """Let each series hear the clock, ask again where REST gave too little, and end holds that have lasted too long."""
+        now_ms, now_s = self._now_ms(), self._now_s()
+        with self._lock:
+            for symbol, one in self._symbols.items():
+                step = one.machine.tick(now_ms)
+                if step.out or step.gaps:
+                    self._after(symbol, one, step)
+                if symbol in self._waiting or one.asked or one.machine.wants():
+                    self._want(symbol, one)
+            for symbol in list(self._waiting):
+                one = self._symbols[symbol]
+                if now_s - one.waits_s > self._hold_s:
+                    self._end_hold(symbol, one, now_s)
+
+    def _live(self, entry: Entry, proved: set[str]) -> None:
+        symbol = entry.symbol
+        one = self._symbols.get(symbol)
+        if one is None:
+            if symbol in self._gone:
+                return
+            raise RecordError("s: expected a symbol that was asked for")
+        step = one.machine.live(entry)
+        if step.verdict is Verdict.PUBLISH:
+            proved.add(symbol)
+        elif step.verdict is not Verdict.HOLD:
+            proved.add(symbol)
+            self._metrics.repeats.labels(step.verdict.value).inc()
+        if step.out:
+            self._outlet.records(one.key, step.out)
+            self._tally.published += len(step.out)
+        if step.gaps or step.verdict is Verdict.HOLD or symbol in self._waiting:
+            self._tell(symbol, one, step)
+            self._want(symbol, one)
+
+    def _after(self, symbol: str, one: _Symbol, step: Step) -> None:
+        """Publish what a step led to."""
+        if step.out:
+            self._outlet.records(one.key, step.out)
+            self._tally.published += len(step.out)
+        self._tell(symbol, one, step)
+
+    def _tell(self, symbol: str, one: _Symbol, step: Step) -> None:
+        """Enter into the ledger what a step settled."""
+        if step.out:
+            one.waits_s = self._now_s()  # something came: hope goes on
+        for settled in step.gaps:
+            self._outlet.gap(symbol, settled)
+            span = settled.from_id, settled.to_id
+            if settled.state is IdGapState.DETECTED:
+                one.open[span] = settled
+                continue
+            one.open.pop(span, None)
+            self._close(symbol, one, settled.to_id, settled.state, settled.reason)
+            if settled.state is IdGapState.DEFERRED:
+                log.warning("ids deferred", feed=self._feed.name, symbol=symbol, from_id=settled.from_id, to_id=settled.to_id)
+                self._deferred(symbol, settled)
+
+    def _close(self, symbol: str, one: _Symbol, to_id: int, state: IdGapState, reason: str) -> None:
+        """Gaps that an earlier life detected end with the one that was found anew in their place, or with the topic's own records."""
+        for span in [span for span in one.open if span[1] <= to_id]:
+            known = one.open.pop(span)
+            told = Settled(*span, state, known.after_ms, known.before_ms, reason=reason)
+            self._outlet.gap(symbol, told)
+            if state is IdGapState.DEFERRED:
+                self._deferred(symbol, told)
+
+    def _want(self, symbol: str, one: _Symbol) -> None:
+        """Ask REST for all that a series lacks and that it wasn't just asked for."""
+        wants = one.machine.wants()
+        if any(want.urgent for want in wants):
+            if symbol not in self._waiting:
+                self._waiting.add(symbol)
+                one.waits_s = self._now_s()
+        else:
+            self._waiting.discard(symbol)
+        if not wants:
+            one.asked.clear()
+            return
+        now_s = self._now_s()
+        for old in [old for old in one.asked if old not in wants]:
+            del one.asked[old]
+        for want in wants:
+            if now_s - one.asked.get(want, -_ASK_AGAIN_S) >= _ASK_AGAIN_S:
+                one.asked[want] = now_s
+                self._ask(WantRequest(want))
+
+    def _end_hold(self, symbol: str, one: _Symbol, now_s: float) -> None:
+        for want in one.asked:
+            self._withdraw(WantRequest(want))
+        one.asked.clear()
+        one.waits_s = now_s
+        self._after(symbol, one, one.machine.give_up())
+        self._want(symbol, one)
