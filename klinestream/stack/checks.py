@@ -13,7 +13,7 @@ import psutil
 
 from klinestream.market.errors import KlinestreamError, StackError
 from klinestream.runtime.config import Config
-from klinestream.stack import jars
+from klinestream.stack import extras, jars
 from klinestream.stack.java import java
 
 GIB = 1 << 30
@@ -33,7 +33,7 @@ class Finding:
     found: str
 
 
-def ports(config: Config, with_standin: bool) -> Mapping[str, int]:
+def ports(config: Config, with_standin: bool, also: tuple[str, ...] = ()) -> Mapping[str, int]:
     """Configuration key → port, for all that the stack listens on."""
     wanted = {
         "stack.broker_port": config.stack.broker_port,
@@ -52,6 +52,7 @@ def ports(config: Config, with_standin: bool) -> Mapping[str, int]:
         wanted["proof.metrics_port"] = config.proof.metrics_port
     if config.signals.webhook_url and config.signals.metrics_port:
         wanted["signals.metrics_port"] = config.signals.metrics_port
+    wanted |= {f"{name}.metrics_port": port for name in also if (port := extras.metrics(config, name)[1])}
     if with_standin:
         wanted["stack.standin_port"] = config.stack.standin_port
     return wanted

@@ -25,6 +25,9 @@ REPAIR = ("klinestream", "repair", "--follow")
 ALERTS = ("klinestream", "alerts")
 ARCHIVE = ("klinestream", "archive")
 PROOF = ("klinestream", "verify", "replay", "--follow")
+TRADES = ("klinestream", "feed", "trades")
+BOOKS = ("klinestream", "feed", "books")
+FINNHUB = ("klinestream", "feed", "finnhub")
 # A job's client takes seconds until it looks for the topics, which are made meanwhile.
 _TOPICS_S = "20"
 

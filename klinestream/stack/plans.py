@@ -10,7 +10,7 @@ from klinestream.market.errors import StackError
 from klinestream.runtime.config import Config
 from klinestream.runtime.sections import ArchiveConfig
 from klinestream.runtime.server_sections import ServerConfig
-from klinestream.stack import broker, commands, flink, jobs
+from klinestream.stack import broker, commands, extras, flink, jobs
 from klinestream.stack.layout import Layout
 from klinestream.stack.part import Plan
 
@@ -21,8 +21,8 @@ JOB_MANAGER = "job-manager"
 TOPICS = "topics"
 
 
-def plans(config: Config, layout: Layout, cluster: jobs.Cluster, with_standin: bool) -> list[Plan]:
-    """All parts in the order in which they are shown; the job itself is looked after by a JobKeeper."""
+def plans(config: Config, layout: Layout, cluster: jobs.Cluster, with_standin: bool, also: tuple[str, ...] = ()) -> list[Plan]:
+    """All parts in the order in which they are shown, `also` those of `extras`; a job itself is looked after by a JobKeeper."""
     found = [
         _broker(config, layout),
         Plan(TOPICS, lambda: commands.own(TOPICS, commands.TOPICS, config), bool, needs=(BROKER,), once=True),
@@ -30,7 +30,8 @@ def plans(config: Config, layout: Layout, cluster: jobs.Cluster, with_standin: b
         *(_task_manager(number, config, layout, cluster) for number in range(1, config.stack.task_managers + 1)),
         *([_standin(config)] if with_standin else []),
         _producer(config, with_standin),
-        _server(config),
+        *(_extra(name, config, with_standin) for name in also),
+        _server(config, also),
         _repair(config),
         *([_alerts(config)] if config.signals.webhook_url else []),
         _archive(config, layout),
@@ -83,12 +84,19 @@ def _producer(config: Config, with_standin: bool) -> Plan:
     return Plan("producer", lambda: commands.own("producer", commands.PRODUCER, config), is_up, needs, port or None)
 
 
-def _server(config: Config) -> Plan:
-    port, told = config.server.port, with_addresses(config)
+def _extra(name: str, config: Config, with_standin: bool) -> Plan:
+    host, port = extras.metrics(config, name)
+    is_up = _answers(f"http://{_reached(host)}:{port}/metrics") if port else lambda: True
+    needs = (TOPICS, "standin") if with_standin and extras.EXTRAS[name].asks_exchange else (TOPICS,)
+    return Plan(name, extras.command(config, name), is_up, needs, port or None)
+
+
+def _server(config: Config, also: tuple[str, ...]) -> Plan:
+    port, told = config.server.port, with_addresses(config, also)
     return Plan("server", lambda: commands.own("server", commands.SERVER, told), _answers(f"{server_url(config)}/healthz"), (TOPICS,), port)
 
 
-def with_addresses(config: Config) -> Config:
+def with_addresses(config: Config, also: tuple[str, ...] = ()) -> Config:
     """The configuration with what the server asks for /status: where nothing else is set, the parts that run here."""
     ports = {
         "producer": (config.producer.metrics_host, config.producer.metrics_port),
@@ -97,6 +105,7 @@ def with_addresses(config: Config) -> Config:
         "proof": (config.proof.metrics_host, config.proof.metrics_port),
         "alerts": (config.signals.metrics_host, config.signals.metrics_port if config.signals.webhook_url else 0),
     }
+    ports |= {name: extras.metrics(config, name) for name in also}
     found: dict[str, object] = {
         "observe": tuple(f"{name}=http://{_reached(host)}:{port}" for name, (host, port) in ports.items() if port),
         "flink_url": f"http://{flink.HOST}:{config.stack.flink_port}",

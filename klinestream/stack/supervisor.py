@@ -17,7 +17,7 @@ from klinestream.market.errors import StackError
 from klinestream.market.topics import KLINES, PROVISIONAL_CANDLES, WINDOWS
 from klinestream.runtime.config import Config
 from klinestream.runtime.lock import FileLock
-from klinestream.stack import broker, checks, commands, flink, jars, jobs, plans
+from klinestream.stack import broker, checks, commands, extras, flink, jars, jobs, plans
 from klinestream.stack.guardian import Guardian
 from klinestream.stack.java import share_classes
 from klinestream.stack.job_keeper import JobKeeper
@@ -27,16 +27,15 @@ from klinestream.stack.part import Part, State
 from klinestream.stack.process import Command, sweep
 from klinestream.stack.state_lock import lock_state
 
-# In the order in which they are submitted: the chart's first.
-JOBS = ("windows", "candles")
-# What tells that they flow: something each second.
+# In the order in which they are submitted: the chart's first. What tells that they flow: something each second.
 _OUTPUTS = {"windows": WINDOWS, "candles": PROVISIONAL_CANDLES}
+JOBS = tuple(_OUTPUTS)
 _TICK_S = 0.1
 _FIRST_RESULTS_S = 20.0
 _ROOM_EVERY_S = 10.0
 # What ends first is what writes, what ends last is what it writes to; three times this is below the promised 10 s.
 _STOP_ORDER: tuple[tuple[str, ...], ...] = (
-    ("server", "producer", "repair", "alerts", "proof", "archive", "standin", "topics", "format"),
+    ("server", "producer", *extras.EXTRAS, "repair", "alerts", "proof", "archive", "standin", "topics", "format"),
     ("task-manager", "job-manager"),
     ("broker",),
 )
@@ -58,16 +57,18 @@ class Row:
 class Supervisor:
     """A stack over one state folder. Not for several threads at once, but `rows` and `pids` may be called from any."""
 
-    def __init__(self, config: Config, with_standin: bool = True, tell: Callable[[str], None] = print) -> None:
-        """Starts nothing. `tell` takes lines for the person who looks on."""
+    def __init__(self, config: Config, with_standin: bool = True, tell: Callable[[str], None] = print, also: tuple[str, ...] = ()) -> None:
+        """Starts nothing. `tell` takes lines for the person who looks on; `also` names parts of `extras`."""
         self.config = config
         self._with_standin = with_standin
         self._tell = tell
+        self._also = also
+        self._outputs = _OUTPUTS | extras.job_outputs(also)
         self._layout = Layout(config.stack.state_dir.absolute())
         # What an earlier life left behind is found by the folder, what is this life's own by the number.
         self._mark = f"{self._layout.root}#{secrets.token_hex(4)}"
         self._cluster = jobs.Cluster(flink.rest_url(self._flink_ports()))
-        self._meter = Meter(config.kafka, (KLINES, *_OUTPUTS.values()))
+        self._meter = Meter(config.kafka, (KLINES, *self._outputs.values()))
         self._lock: FileLock | None = None
         self._guardian: Guardian | None = None
         self._parts: dict[str, Part] = {}
@@ -84,7 +85,7 @@ class Supervisor:
             sweep(f"{self._layout.root}#")
             if fresh:
                 self._layout.start_over()
-            checks.require_free_ports(checks.ports(self.config, self._with_standin))
+            checks.require_free_ports(checks.ports(self.config, self._with_standin, self._also))
             checks.require_room(self._layout.root)
             jars.fetch(self._layout.jars)
             share_classes()
@@ -94,9 +95,9 @@ class Supervisor:
         except BaseException:
             self._lock.release()
             raise
-        for plan in plans.plans(self.config, self._layout, self._cluster, self._with_standin):
+        for plan in plans.plans(self.config, self._layout, self._cluster, self._with_standin, self._also):
             self._parts[plan.name] = Part(plan, self._layout.logs, self._mark, self._tell)
-        for name in JOBS:
+        for name in self._outputs:
             self._jobs[name] = JobKeeper(
                 name,
                 title=jobs.name_of(name, self.config.kafka.topic_prefix),
@@ -153,7 +154,8 @@ class Supervisor:
             if not part.plan.once or part.state is not State.DONE
         ]
         rows += [
-            Row(f"job {name}", job.state, job.pid, None, job.restarts, flows.get(_OUTPUTS[name].name)) for name, job in self._jobs.items()
+            Row(f"job {name}", job.state, job.pid, None, job.restarts, flows.get(self._outputs[name].name))
+            for name, job in self._jobs.items()
         ]
         return rows
 

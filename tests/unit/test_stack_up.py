@@ -9,6 +9,11 @@ from rich.console import Console
 from klinestream.cli.up import Exchange, Options, effective
 from klinestream.market.errors import ConfigError
 from klinestream.runtime.config import Config
+from klinestream.stack import plans
+from klinestream.stack.checks import ports
+from klinestream.stack.extras import chosen
+from klinestream.stack.jobs import Cluster
+from klinestream.stack.layout import Layout
 from klinestream.stack.meter import Flow
 from klinestream.stack.part import State
 from klinestream.stack.status import line, table
@@ -51,6 +56,26 @@ def test_options_that_contradict_are_refused(options: Options, said: str) -> Non
     """What can't be meant raises ConfigError that says why."""
     with pytest.raises(ConfigError, match=said):
         effective(Config(), options)
+
+
+def test_further_parts_are_chosen_by_name() -> None:
+    """Options may hold several names and repeat them; an unknown one raises ConfigError that lists what there is."""
+    assert chosen(["books, trades", "trades"]) == ("trades", "books")
+    with pytest.raises(ConfigError, match=r"--with: expected of trades, books, finnhub.*, got ships"):
+        chosen(["trades,ships"])
+
+
+def test_a_further_part_is_started_watched_and_looked_at(tmp_path: Path) -> None:
+    """It has a plan of its own after the topics, a port that has to be free, and the server asks it for /status."""
+    config = Config()
+    cluster = Cluster("http://127.0.0.1:1")
+    found = {plan.name: plan for plan in plans.plans(config, Layout.of(tmp_path), cluster, True, ("trades",))}
+    cluster.close()
+    assert found["trades"].needs == (plans.TOPICS, "standin")
+    assert found["trades"].command().argv[1:] == ("feed", "trades")
+    assert ports(config, True, ("trades",))["trades.metrics_port"] == config.trades.metrics_port
+    assert f"trades=http://127.0.0.1:{config.trades.metrics_port}" in plans.with_addresses(config, ("trades",)).server.observe
+    assert "trades" not in {plan.name for plan in plans.plans(config, Layout.of(tmp_path), cluster, True)}
 
 
 def test_the_table_shows_every_part_with_its_numbers() -> None:

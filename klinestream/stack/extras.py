@@ -1,0 +1,71 @@
+"""What `klinestream up --with …` adds to the stack: a table, one line a part. The part's section of the configuration has its metrics."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from klinestream.market.errors import ConfigError, StackError
+from klinestream.market.topics import TRADE_WINDOWS, Topic
+from klinestream.runtime.config import Config
+from klinestream.stack import commands
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """A part beyond those that always run; it is called as its section of the configuration is."""
+
+    argv: tuple[str, ...]
+    asks_exchange: bool = True
+    """It waits for the stand-in, if that runs."""
+    job: str = ""
+    """The Flink job that belongs to it."""
+    output: Topic | None = None
+    """What tells that the job flows."""
+
+
+EXTRAS = {
+    "trades": Extra(commands.TRADES, job="trade_windows", output=TRADE_WINDOWS),
+    "books": Extra(commands.BOOKS),
+    "finnhub": Extra(commands.FINNHUB, asks_exchange=False),
+}
+
+
+def chosen(words: Iterable[str]) -> tuple[str, ...]:
+    """Names from options that each hold one or several, in the table's order. Raises ConfigError for an unknown one.
+
+    >>> chosen(["books,trades", "books"])
+    ('trades', 'books')
+    """
+    names = {name.strip() for word in words for name in word.split(",") if name.strip()}
+    unknown = sorted(names - EXTRAS.keys())
+    if unknown:
+        raise ConfigError(f"--with: expected of {', '.join(EXTRAS)}, got {', '.join(unknown)}")
+    return tuple(name for name in EXTRAS if name in names)
+
+
+def metrics(config: Config, name: str) -> tuple[str, int]:
+    """Host and port of a part's metrics; port 0 for none."""
+    section = getattr(config, name)
+    return section.metrics_host, section.metrics_port
+
+
+def job_outputs(names: Iterable[str]) -> dict[str, Topic]:
+    """The jobs that belong to these parts → where their results go; a job that isn't installed is left out."""
+    found = {}
+    for extra in map(EXTRAS.__getitem__, names):
+        if extra.job and extra.output is not None and _is_there(extra.job):
+            found[extra.job] = extra.output
+    return found
+
+
+def command(config: Config, name: str) -> "partial[commands.Command]":
+    """What starts a part."""
+    return partial(commands.own, name, EXTRAS[name].argv, config)
+
+
+def _is_there(job: str) -> bool:
+    try:
+        commands.script_of(job)
+    except StackError:
+        return False
+    return True
