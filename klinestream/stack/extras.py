@@ -1,6 +1,6 @@
 """What `klinestream up --with …` adds to the stack: a table, one line a part. The part's section of the configuration has its metrics."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -8,6 +8,7 @@ from klinestream.market.errors import ConfigError, StackError
 from klinestream.market.topics import TRADE_WINDOWS, Topic
 from klinestream.runtime.config import Config
 from klinestream.stack import commands
+from klinestream.stack.process import Command
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def job_outputs(names: Iterable[str]) -> dict[str, Topic]:
     return found
 
 
-def command(config: Config, name: str) -> "partial[commands.Command]":
+def command(config: Config, name: str) -> Callable[[], Command]:
     """What starts a part."""
     return partial(commands.own, name, EXTRAS[name].argv, config)
 
