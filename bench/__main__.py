@@ -1,4 +1,4 @@
-"""`python -m bench [WHAT…]`: engine, throughput, latency, producer, feed, fencing, footprint, candles, page, serving, features; or all."""
+"""`python -m bench [WHAT…]`: engine, throughput, latency, producer, feed, fencing, footprint, candles, page, serving, features, trades; or all."""
 
 import tempfile
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bench import candles, engine, features, feed, fencing, figures, footprint, latency, page, producer, serving, throughput
+from bench import candles, engine, features, feed, fencing, figures, footprint, latency, page, producer, serving, throughput, trades
 from bench.report import Report
 
 
@@ -26,6 +26,7 @@ class What(StrEnum):
     PAGE = "page"
     SERVING = "serving"
     FEATURES = "features"
+    TRADES = "trades"
 
 
 MEASURES: dict[What, Callable[[Report, Path], None]] = {
@@ -40,6 +41,7 @@ MEASURES: dict[What, Callable[[Report, Path], None]] = {
     What.PAGE: page.measure,
     What.SERVING: serving.measure,
     What.FEATURES: features.measure,
+    What.TRADES: trades.measure,
 }
 
 

@@ -1,10 +1,14 @@
 """The feed of trades between the stand-in exchange and a real broker: each id once, in order, as the market has it."""
 
+import gzip
 import signal
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 
+import orjson
 import pytest
 
 from klinestream.market.codec import decode_id_gap, decode_trade
@@ -13,6 +17,7 @@ from klinestream.market.topics import DEAD_LETTERS, ID_GAPS, PIPELINE_EVENTS, TR
 from klinestream.runtime.config import Config
 from klinestream.standin.faults import Drop, Garbage, Lose, Refuse, Shutdown, Withhold
 from klinestream.standin.garbage import Form
+from klinestream.standin.recorded import RecordedMarket
 from tests.eventually import eventually
 from tests.integration.running_feed import START_S, RunningFeed, all_of
 from tests.integration.running_standin import RunningStandin, running
@@ -20,6 +25,9 @@ from tests.ports import free_ports
 from tests.stack import TestBroker
 
 SYMBOLS = 6
+FRAMES = Path(__file__).parents[3] / "shared" / "data" / "binance-spot-2024-08-09"
+SPEED = 100.0
+LEAD_MS = 8000  # until the feed has subscribed
 
 
 @pytest.fixture
@@ -151,6 +159,39 @@ def test_what_does_not_come_in_time_goes_to_the_repairs(start: Callable[..., Run
     assert told.count(IdGapState.DEFERRED) == told.count(IdGapState.REPAIRED) > 0
 
 
+@pytest.mark.soak
+@pytest.mark.skipif(not FRAMES.is_dir(), reason=f"the recorded frames are not at {FRAMES}")
+def test_recorded_trades_come_out_as_they_were_recorded(configured: Callable[..., Config], job_broker: TestBroker) -> None:
+    """Frames of the real exchange, through the stand-in's websocket and the feed: in the topic is each of them, in every field."""
+    recorded: dict[str, list[tuple[object, ...]]] = defaultdict(list)
+    for file in sorted(FRAMES.glob("*.gz")):
+        with gzip.open(file) as lines:
+            for line in lines:
+                if b'@trade"' in line:
+                    data = orjson.loads(line.split(b" ", 1)[1])["data"]
+                    recorded[data["s"]].append((data["t"], data["t"], data["p"], data["q"], data["T"], data["m"]))
+    market = RecordedMarket(FRAMES, time.time_ns() // 1_000_000 + LEAD_MS, speed=SPEED, retime=False)
+    assert all(market.symbols[symbol] for symbol in recorded), "all is loaded before it begins"
+    (port,) = free_ports(1)
+    with running(of=market) as standin:
+        told = configured(
+            kafka={"bootstrap_servers": job_broker.bootstrap_servers},
+            exchange={"websocket_url": standin.ws, "rest_url": standin.http, "symbols": ["*"]},
+            trades={"metrics_port": port, "stream": "trade"},
+            log={"level": "warning"},
+        )
+        feed = RunningFeed("trades", told, port)
+        total = sum(map(len, recorded.values()))
+        eventually(lambda: feed.metric("records_published_total") >= total, 60, f"{total} trades")
+        assert feed.end() == 0
+    found: dict[str, list[tuple[object, ...]]] = defaultdict(list)
+    for record in all_of(told, TRADES):
+        line = orjson.loads(record.value or b"")
+        found[line["s"]].append(tuple(line[name] for name in ("f", "l", "p", "q", "T", "m")))
+    assert found == recorded
+
+
+@pytest.mark.soak
 def test_single_trades_go_on_where_aggregates_ended(start: Callable[..., RunningFeed], config: Config, standin: RunningStandin) -> None:
     """A feed of single trades takes over from one of aggregates, and gives back to it: no id is missing or twice."""
     for stream in ("aggTrade", "trade", "aggTrade"):
