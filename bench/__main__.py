@@ -1,4 +1,4 @@
-"""`python -m bench [WHAT…]`: engine, throughput, latency, producer, feed, fencing, footprint, candles, page, serving, features, trades; or all."""
+"""`python -m bench [WHAT…]`: measure some of what `What` lists, or all of it."""
 
 import tempfile
 from collections.abc import Callable

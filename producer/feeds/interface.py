@@ -214,3 +214,23 @@ class Repairing(Protocol):
 
     def repair(self, want: Want, answer: Any) -> Repaired:
         """Records for what `fetch` gave: as much as is proved to go on from the want's beginning."""
+
+
+class Immediate:
+    """The part of a series that waits for nothing, of a venue that keeps nothing: what comes goes out, or is told to be missing."""
+
+    def wants(self) -> Sequence[Want]:
+        """Nothing could be fetched."""
+        return ()
+
+    def answered(self, want: Want, answer: Any) -> Step:  # noqa: ARG002  # see `Series`
+        """Nothing is asked for."""
+        return Step()
+
+    def tick(self, now_ms: int) -> Step:  # noqa: ARG002  # see `Series`
+        """The clock proves nothing."""
+        return Step()
+
+    def give_up(self) -> Step:
+        """Nothing is held."""
+        return Step()
