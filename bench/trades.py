@@ -41,7 +41,7 @@ class Exchange:
         self._done = threading.Event()
         self.subscribed = 0
         self._began_ms = time.time_ns() // 1_000_000 - 60_000
-        self._server = serve(self._send, "127.0.0.1", 0, process_request=self._rest, compression=None, max_size=None)
+        self._server = serve(self._send, "127.0.0.1", 0, process_request=self._rest, compression=None, max_size=None, ping_interval=None)
         self.port = self._server.socket.getsockname()[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 

@@ -18,7 +18,7 @@ class TradesConfig(Section):
     symbols: tuple[str, ...] = ()
     """Symbols or patterns whose trades are followed; none means those of [exchange]."""
     hold_s: Seconds = 10.0
-    """How long trades are held at most for missing ones before them; then these are deferred to the repairs."""
+    """How long trades are held while none of the missing ones before them comes; then these are deferred to the repairs."""
     held_most: Annotated[int, Field(ge=100, le=1_000_000)] = 50_000
     """Trades of a symbol that are held at most."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9114

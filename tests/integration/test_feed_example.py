@@ -19,6 +19,7 @@ from tests.integration.running_feed import START_S, RunningFeed, all_of
 from tests.stack import TestBroker
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "numbered_feed.py"
+PAGE = EXAMPLE.parents[1] / "feeds.md"
 LINES_MOST = 80
 NOW_MS = 1_700_000_000_000
 
@@ -62,6 +63,7 @@ def test_the_example_is_a_feed(configured: Callable[..., Config], job_broker: Te
     tells which are missing, survives a cut and a kill, and sends what is no trade to the dead letters.
     """
     assert len(EXAMPLE.read_text().splitlines()) < LINES_MOST
+    assert EXAMPLE.read_text() in PAGE.read_text(), "docs/feeds.md shows it"
     config = configured(
         kafka={"bootstrap_servers": job_broker.bootstrap_servers},
         producer={"name": "test", "silence_s": 1.0, "backoff_first_s": 0.1},
