@@ -24,11 +24,12 @@ from klinestream.runtime.signals import ended_by_signals
 from klinestream.runtime.symbol_lists import checked_name, configured
 from klinestream.runtime.weights import Weights
 from producer.dialect import shown
+from producer.feed_check import FeedCheck
 from producer.feed_fleet import FeedFleet
 from producer.feed_metrics import FeedMetrics
 from producer.feed_outlet import FeedOutlet
 from producer.feeds.catalogue import FEEDS
-from producer.feeds.interface import Feed
+from producer.feeds.interface import Comparable, Feed
 from producer.parts import check_choice
 from producer.wanted import Listed, Wanted, exchange_list, names_of
 
@@ -84,6 +85,10 @@ def _run(config: Config, feed: Feed, stack: ExitStack) -> NoReturn:
     )
     stack.callback(wanted.stop)
     wanted.start()
+    if isinstance(feed, Comparable) and config.producer.reconcile_s:
+        check = FeedCheck(config, feed, fleet, metrics, weights, failures)
+        stack.callback(check.stop)
+        check.start()
     log.info("feeding", feed=feed.name, name=name, venue=shown(feed.url()), topic=feed.topic.name)
     raise failures.get()
 

@@ -177,6 +177,18 @@ class FeedFleet:
             for lane in self._lanes:
                 lane.forget(gone)
 
+    def followed(self) -> list[str]:
+        """All symbols that are followed; from any thread, as the next two."""
+        return [symbol for lane in self._lanes for symbol in lane.followed()]
+
+    def sample(self, symbol: str) -> None:
+        """Keep what is published of a symbol from now on, until `sampled`."""
+        self._lanes[self._lane(symbol)].sample(symbol)
+
+    def sampled(self, symbol: str) -> list[bytes]:
+        """The values of the records that were published since `sample`."""
+        return self._lanes[self._lane(symbol)].sampled(symbol)
+
     def _speech(self, number: int, _config: Config) -> _Speech:
         return _Speech(self._feed, self._lanes[number])
 

@@ -16,7 +16,7 @@ from klinestream.market.errors import RecordError
 from klinestream.market.events import IdGap, IdGapState
 from producer.feed_metrics import FeedMetrics
 from producer.feed_outlet import FeedOutlet
-from producer.feeds.interface import Entry, Feed, Series, Settled, Step, Verdict, Want
+from producer.feeds.interface import Entry, Feed, Out, Series, Settled, Step, Verdict, Want
 from producer.frames import Passed, Reply, Shutdown
 from producer.wants import WantRequest
 
@@ -24,6 +24,8 @@ log = structlog.get_logger()
 
 # What REST lacked, or told otherwise than ids do, it may have a moment later.
 _ASK_AGAIN_S = 0.3
+SAMPLED_MOST = 50_000
+"""How many records of a symbol a sample holds at most: the first ones."""
 _GONE_MOST = 10_000  # symbols that were followed: their last frames are no fault
 
 Span = tuple[int, int]
@@ -75,6 +77,7 @@ class Lane:
         self._symbols: dict[str, _Symbol] = {}
         self._gone: dict[str, None] = {}
         self._waiting: set[str] = set()
+        self._samples: dict[str, list[bytes]] = {}
 
     def follow(self, symbols: Iterable[str], tails: Mapping[str, bytes], detected: Mapping[str, Iterable[IdGap]]) -> None:
         """Take symbols in, with the topic's newest record of each, and the gaps that the ledger calls detected."""
@@ -100,8 +103,20 @@ class Lane:
                 if self._symbols.pop(symbol, None) is not None:
                     self._gone[symbol] = None
                 self._waiting.discard(symbol)
+                self._samples.pop(symbol, None)
             while len(self._gone) > _GONE_MOST:
                 del self._gone[next(iter(self._gone))]
+
+    def sample(self, symbol: str) -> None:
+        """Keep what is published of a symbol from now on, until `sampled`."""
+        with self._lock:
+            if symbol in self._symbols:
+                self._samples[symbol] = []
+
+    def sampled(self, symbol: str) -> list[bytes]:
+        """The values published since `sample`; none if something was given up meanwhile. Nothing is kept any more."""
+        with self._lock:
+            return self._samples.pop(symbol, [])
 
     def followed(self) -> list[str]:
         """All symbols that are followed."""
@@ -171,8 +186,7 @@ class Lane:
             proved.add(symbol)
             self._metrics.repeats.labels(step.verdict.value).inc()
         if step.out:
-            self._outlet.records(one.key, step.out)
-            self._tally.published += len(step.out)
+            self._publish(symbol, one, step.out)
         if step.gaps or step.verdict is Verdict.HOLD or symbol in self._waiting:
             self._tell(symbol, one, step)
             self._want(symbol, one)
@@ -180,9 +194,14 @@ class Lane:
     def _after(self, symbol: str, one: _Symbol, step: Step) -> None:
         """Publish what a step led to."""
         if step.out:
-            self._outlet.records(one.key, step.out)
-            self._tally.published += len(step.out)
+            self._publish(symbol, one, step.out)
         self._tell(symbol, one, step)
+
+    def _publish(self, symbol: str, one: _Symbol, out: list[Out]) -> None:
+        self._outlet.records(one.key, out)
+        self._tally.published += len(out)
+        if self._samples and (sample := self._samples.get(symbol)) is not None:
+            sample += [record.value for record in out[: SAMPLED_MOST - len(sample)]]
 
     def _tell(self, symbol: str, one: _Symbol, step: Step) -> None:
         """Enter into the ledger what a step settled."""
@@ -196,6 +215,7 @@ class Lane:
                 continue
             one.open.pop(span, None)
             self._close(symbol, one, settled.to_id, settled.state, settled.reason)
+            self._samples.pop(symbol, None)  # it would have a hole
             if settled.state is IdGapState.DEFERRED:
                 log.warning("ids deferred", feed=self._feed.name, symbol=symbol, from_id=settled.from_id, to_id=settled.to_id)
                 self._deferred(symbol, settled)

@@ -18,14 +18,14 @@ import orjson
 
 from klinestream.market import codec, decimals
 from klinestream.market.errors import RecordError
-from klinestream.market.events import BINANCE, IdGapState, Origin, Proof
+from klinestream.market.events import BINANCE, SECOND_MS, IdGapState, Origin, Proof, Trade
 from klinestream.market.id_continuity import IdContinuity, Span
 from klinestream.market.id_continuity import Verdict as Judged
-from klinestream.market.reconcile import AggTrade
+from klinestream.market.reconcile import AggTrade, differences, klines_from_agg_trades
 from klinestream.market.topics import TRADE_REPAIRS, TRADES, Topic
 from klinestream.runtime.config import Config
-from klinestream.runtime.rest import AGG_TRADES_WEIGHT, OLD_TRADES_WEIGHT, TRADES_MOST, Rest
-from producer.feeds.interface import Entry, Out, Promise, Repaired, Settings, Settled, Step, Verdict, Want
+from klinestream.runtime.rest import AGG_TRADES_WEIGHT, KLINES_MOST, OLD_TRADES_WEIGHT, TRADES_MOST, Rest
+from producer.feeds.interface import Compared, Entry, Out, Promise, Repaired, Settings, Settled, Step, Verdict, Want
 from producer.frames import AHEAD_MOST_MS, SHUTDOWN, Passed, Reply, Shutdown, control
 from producer.streams import requests, streams_url
 
@@ -173,6 +173,27 @@ class BinanceTrades:
                 next_id, cursor = entry.last_id + 1, _after(entry)
         return Repaired(out, next_id, cursor)
 
+    def compare(self, rest: Rest, symbol: str, values: Sequence[bytes]) -> Compared:
+        """Klines made of the trades, field for field beside the exchange's own; the first and the last second may lack trades."""
+        trades = [_as_aggregate(codec.decode_trade(value)) for value in values]
+        from_ms = trades[0].time_ms // SECOND_MS * SECOND_MS + SECOND_MS
+        to_ms = trades[-1].time_ms // SECOND_MS * SECOND_MS
+        if to_ms <= from_ms:
+            return Compared(0)
+        to_ms = min(to_ms, from_ms + KLINES_MOST * SECOND_MS)
+        before = [trade.price for trade in trades if trade.time_ms < from_ms]
+        made = klines_from_agg_trades(symbol, trades, from_ms, to_ms, before[-1])
+        said = {kline.open_time_ms: kline for kline in rest.klines(symbol, from_ms, to_ms)}
+        differing: list[str] = []
+        detail = ""
+        for kline in made:
+            other = said.get(kline.open_time_ms)
+            fields = ("t",) if other is None else differences(kline, other, quote_slack=kline.trades)
+            if fields:
+                differing += fields
+                detail = detail or f"made of trades: {kline}, the exchange's: {other}"
+        return Compared(len(made), tuple(differing), detail)
+
 
 class Trades:
     """One symbol's trades."""
@@ -299,6 +320,11 @@ def _after(entry: Entry) -> int | None:
     """The id of the aggregate that goes on after an entry."""
     aggregate = entry.content[0]
     return None if aggregate is None else aggregate + 1
+
+
+def _as_aggregate(trade: Trade) -> AggTrade:
+    aggregate = trade.first_id if trade.aggregate_id is None else trade.aggregate_id
+    return AggTrade(aggregate, trade.price, trade.quantity, trade.first_id, trade.last_id, trade.time_ms, bool(trade.buyer_is_maker))
 
 
 def _fetched(symbol: str, trade: AggTrade, aggregate: int | None) -> Entry:

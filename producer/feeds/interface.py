@@ -234,3 +234,23 @@ class Immediate:
     def give_up(self) -> Step:
         """Nothing is held."""
         return Step()
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What a comparison with the venue's own word gave."""
+
+    items: int
+    """How many things were compared, klines for example."""
+    differing: tuple[str, ...] = ()
+    """The fields in which they differ, once for each time."""
+    detail: str = ""
+    """For a person to read."""
+
+
+@runtime_checkable
+class Comparable(Protocol):
+    """A feed whose records can be held to something else that the venue says; the runner does it all the time, a symbol after the other."""
+
+    def compare(self, rest: Rest, symbol: str, values: Sequence[bytes]) -> Compared:
+        """Hold some seconds' published records of a symbol, one after the other, to what REST says. Raises ExchangeError."""
