@@ -43,7 +43,7 @@ def config(configured: Callable[..., Config], job_broker: TestBroker, standin: R
         kafka={"bootstrap_servers": job_broker.bootstrap_servers},
         exchange={"websocket_url": standin.ws, "rest_url": standin.http, "symbols": ["*"]},
         producer={"silence_s": 3.0, "backoff_first_s": 0.1, "backoff_most_s": 0.5, "name": "test"},
-        trades={"metrics_port": port, "hold_s": 1.0},
+        trades={"metrics_port": port},
         log={"level": "warning"},
     )
 
@@ -136,14 +136,14 @@ def test_each_id_comes_once_and_in_order_whatever_breaks(
 
 def test_what_does_not_come_in_time_goes_to_the_repairs(start: Callable[..., RunningFeed], config: Config, standin: RunningStandin) -> None:
     """While REST lacks trades the feed goes on after `hold_s`; a process that was killed meanwhile has them fetched by the next one."""
-    feed = start()
+    feed = start(hold_s=1.0)
     standin.client.inject(Withhold(seconds=600))
     standin.client.inject(Lose(seconds=0.5))
     eventually(lambda: feed.metric("deferred_ids_total") > 0 and feed.metric("waiting_symbols") == 0, START_S, "ids are deferred")
     feed.publishes(SYMBOLS)
     feed.end(signal.SIGKILL)
     standin.client.clear()
-    feed = start()
+    feed = start(hold_s=1.0)
     eventually(lambda: feed.metric("backlog_spans") == 0 and feed.metric("repair_records_total") > 0, START_S, "they are repaired")
     assert feed.end() == 0
     series, repaired = trades_of(config), defaultdict(list)
@@ -157,6 +157,15 @@ def test_what_does_not_come_in_time_goes_to_the_repairs(start: Callable[..., Run
         assert_as_the_market(standin, whole)
     told = states(config)
     assert told.count(IdGapState.DEFERRED) == told.count(IdGapState.REPAIRED) > 0
+
+
+@pytest.mark.soak
+def test_what_is_published_is_held_to_the_exchange_s_klines(start: Callable[..., RunningFeed], config: Config) -> None:
+    """While the feed runs, klines made of its trades are compared, and no field differs."""
+    feed = start()
+    assert config.producer.reconcile_s
+    eventually(lambda: feed.metric("checked_items_total") > 0, 2 * START_S, "klines were compared")
+    assert feed.metric("check_mismatches_total") == 0
 
 
 @pytest.mark.soak
