@@ -96,6 +96,12 @@ def _rivals(rows: Rows) -> list[str]:
     return _table(("a quarter of an hour of 1,400 symbols", "s", "CPU, s", "peak, MB", "ratio", "least", "most"), lines)
 
 
+def _feed(rows: Rows) -> list[str]:
+    lines = [(name.partition(", ")[2], *_cells(rows[name], _FEED)) for name in rows if name.startswith("feed, ")]
+    return _table(("", "trades/s", "CPU a trade, µs", "lost", "memory, MB"), lines)
+
+
+_FEED = ("trades_a_second", "cpu_us_a_trade", "lost", "memory_mb")
 _TABLES: dict[str, Callable[[Rows], list[str]]] = {
     "latency": _latency,
     "ratios": _ratios,
@@ -103,6 +109,7 @@ _TABLES: dict[str, Callable[[Rows], list[str]]] = {
     "idle": _idle,
     "spans": _spans,
     "rivals": _rivals,
+    "feed": _feed,
 }
 
 

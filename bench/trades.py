@@ -116,7 +116,7 @@ def _one(report: Report, client: str, broker: TestBroker, exchange: Exchange) ->
         None,
         kafka={"bootstrap_servers": broker.bootstrap_servers, "client": client},
         exchange={"websocket_url": f"ws://{address}", "rest_url": f"http://{address}", "symbols": ["*"]},
-        producer={"silence_s": 300},
+        producer={"silence_s": 300, "reconcile_s": 0},
         trades={"metrics_port": port},
         log={"level": "warning"},
     )
