@@ -18,6 +18,8 @@ class Extra:
     argv: tuple[str, ...]
     asks_exchange: bool = True
     """It waits for the stand-in, if that runs."""
+    observed: str = "feed"
+    """Which kind of part /status takes it for."""
     job: str = ""
     """The Flink job that belongs to it."""
     output: Topic | None = None
@@ -48,6 +50,16 @@ def metrics(config: Config, name: str) -> tuple[str, int]:
     """Host and port of a part's metrics; port 0 for none."""
     section = getattr(config, name)
     return section.metrics_host, section.metrics_port
+
+
+def observed(name: str) -> str:
+    """A part's name on /status.
+
+    >>> observed("trades")
+    'feed-trades'
+    """
+    kind = EXTRAS[name].observed
+    return kind if kind == name else f"{kind}-{name}"
 
 
 def job_outputs(names: Iterable[str]) -> dict[str, Topic]:

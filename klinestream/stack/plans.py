@@ -105,7 +105,7 @@ def with_addresses(config: Config, also: tuple[str, ...] = ()) -> Config:
         "proof": (config.proof.metrics_host, config.proof.metrics_port),
         "alerts": (config.signals.metrics_host, config.signals.metrics_port if config.signals.webhook_url else 0),
     }
-    ports |= {name: extras.metrics(config, name) for name in also}
+    ports |= {extras.observed(name): extras.metrics(config, name) for name in also}
     found: dict[str, object] = {
         "observe": tuple(f"{name}=http://{_reached(host)}:{port}" for name, (host, port) in ports.items() if port),
         "flink_url": f"http://{flink.HOST}:{config.stack.flink_port}",

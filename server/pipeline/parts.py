@@ -10,8 +10,9 @@ from server.pipeline.samples import STARTED, Samples, Spread, Trail
 
 PRODUCER, REPAIR, ALERTS = "klinestream_producer_", "klinestream_repair_", "klinestream_alerts_"
 ARCHIVE, PROOF, SERVER = "klinestream_archive_", "klinestream_replay_", "klinestream_server_"
+FEED = "klinestream_feed_"
 ROUTE = "/api/v1/pipeline"
-OPTIONAL = frozenset({"alerts", "archive", "proof"})
+OPTIONAL = frozenset({"alerts", "archive", "proof", "feed", "ingest"})
 """Kinds of parts that need not be there: one that was never reached is no fault."""
 
 
@@ -42,8 +43,16 @@ def part_of(answer: Answer, now_ms: int) -> Part:
         return Part(
             answer.name, answer.kind, state, f"not started: {answer.away}" if never else answer.away, restarts=answer.trail.restarts
         )
-    tells = {"producer": _producer, "repair": _repair, "alerts": _alerts, "archive": _archive, "proof": _proof, "server": _server}
-    return tells[answer.kind](answer, samples, now_ms)
+    tells = {
+        "producer": _producer,
+        "repair": _repair,
+        "alerts": _alerts,
+        "archive": _archive,
+        "proof": _proof,
+        "server": _server,
+        "feed": _feed,
+    }
+    return tells.get(answer.kind, _part)(answer, samples, now_ms)
 
 
 def exchange(answers: Mapping[str, Answer]) -> Part:
@@ -159,6 +168,32 @@ def _producer(answer: Answer, samples: Samples, now_ms: int) -> Part:
             "repeats": samples.count(f"{name}repeats_total"),
             "reconciled": samples.count(f"{name}reconciled_klines_total"),
             "mismatches": samples.count(f"{name}reconcile_mismatches_total"),
+        },
+    )
+
+
+def _feed(answer: Answer, samples: Samples, now_ms: int) -> Part:
+    name = FEED
+    return _part(
+        answer,
+        samples,
+        now_ms,
+        per_s=answer.trail.rate(f"{name}records_published_total"),
+        behind=_whole(samples.total(f"{name}queued_records")),
+        age_s=samples.greatest(f"{name}data_age_seconds"),
+        dead_letters=_whole(samples.total(f"{name}dead_letters_total")),
+        latency={"published_to_acknowledged": latency(answer.trail.spread(f"{name}publish_latency_seconds"))},
+        figures={
+            "symbols": samples.total(f"{name}symbols"),
+            "published": samples.total(f"{name}records_published_total"),
+            "waiting": samples.total(f"{name}waiting_symbols"),
+            "missing": samples.total(f"{name}missing_ids_total"),
+            "deferred": samples.total(f"{name}deferred_ids_total"),
+            "repaired": samples.total(f"{name}repair_records_total"),
+            "backlog": samples.total(f"{name}backlog_spans"),
+            "repeats": samples.count(f"{name}repeats_total"),
+            "checked": samples.count(f"{name}checked_items_total"),
+            "mismatches": samples.count(f"{name}check_mismatches_total"),
         },
     )
 

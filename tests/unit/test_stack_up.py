@@ -9,6 +9,7 @@ from rich.console import Console
 from klinestream.cli.up import Exchange, Options, effective
 from klinestream.market.errors import ConfigError
 from klinestream.runtime.config import Config
+from klinestream.runtime.server_sections import ServerConfig
 from klinestream.stack import plans
 from klinestream.stack.checks import ports
 from klinestream.stack.extras import chosen
@@ -74,7 +75,9 @@ def test_a_further_part_is_started_watched_and_looked_at(tmp_path: Path) -> None
     assert found["trades"].needs == (plans.TOPICS, "standin")
     assert found["trades"].command().argv[1:] == ("feed", "trades")
     assert ports(config, True, ("trades",))["trades.metrics_port"] == config.trades.metrics_port
-    assert f"trades=http://127.0.0.1:{config.trades.metrics_port}" in plans.with_addresses(config, ("trades",)).server.observe
+    told = plans.with_addresses(config, ("trades",)).server
+    assert f"feed-trades=http://127.0.0.1:{config.trades.metrics_port}" in told.observe
+    assert ServerConfig.model_validate(told.model_dump()) == told, "the server takes it"
     assert "trades" not in {plan.name for plan in plans.plans(config, Layout.of(tmp_path), cluster, True)}
 
 

@@ -53,7 +53,7 @@ export function condition(part) {
 }
 
 /** Kinds of parts that need not be there. */
-export const OPTIONAL = new Set(["alerts", "archive", "proof"]);
+export const OPTIONAL = new Set(["alerts", "archive", "proof", "feed", "ingest"]);
 
 /** What a person reads for each condition. */
 export const CONDITIONS = { running: "running", troubled: "in trouble", restarting: "restarting", away: "away", unknown: "unknown" };
