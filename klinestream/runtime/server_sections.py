@@ -62,7 +62,7 @@ class ServerConfig(Section):
         "archive=http://127.0.0.1:9111",
         "proof=http://127.0.0.1:9112",
     )
-    """Whom `/status` asks for metrics, `name=address`: producer, repair, alerts, archive, proof, feed, ingest; more by suffix (`feed-books`)."""
+    """Whom `/status` asks, `name=address`: producer, repair, alerts, archive, proof, feed, ingest, or any with a suffix (`feed-books`)."""
     flink_url: str = "http://127.0.0.1:8081"
     """Flink's REST interface, which `/status` asks for the jobs; empty for none."""
 
