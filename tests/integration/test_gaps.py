@@ -13,8 +13,8 @@ import pytest
 
 from klinestream.market.codec import encode_event
 from klinestream.market.errors import BrokerError
-from klinestream.market.events import SECOND_MS, FeedGap, GapState, gap_id
-from klinestream.market.topics import FEED_GAPS
+from klinestream.market.events import SECOND_MS, FeedGap, GapState, IdGap, IdGapState, gap_id, id_gap_id
+from klinestream.market.topics import FEED_GAPS, ID_GAPS
 from klinestream.runtime.gap_ledger import read_ledger
 from klinestream.runtime.kafka import Record, open_reader
 from klinestream.runtime.sections import KafkaConfig
@@ -60,6 +60,7 @@ def symbol(broker: TestBroker) -> str:
 
 def gaps(folder: Path, servers: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {"KLINESTREAM_KAFKA__BOOTSTRAP_SERVERS": servers, "KLINESTREAM_KAFKA__CONNECT_TIMEOUT_S": "2", "PATH": "/usr/bin:/bin"}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     return subprocess.run(
         [scripts() / "klinestream", "gaps", *arguments],
         cwd=folder,
@@ -153,6 +154,33 @@ def test_a_part_of_the_ledger_is_never_taken_for_the_whole(broker: TestBroker, s
     with pytest.raises(BrokerError, match=r"expected crypto_feed_gaps up to offset .* but nothing came for 15 s: check"):
         read_ledger(config, clock_s=lambda: float(next(seconds)))
     assert symbol
+
+
+def test_gaps_of_ids_stand_below_those_of_seconds(tmp_path: Path, broker: TestBroker) -> None:
+    """Feed, symbol, ids, and the furthest state that anybody told, as a table and as JSON; garbage is counted."""
+    create_all(broker.bootstrap_servers)
+    own = f"IDS{uuid.uuid4().hex[:8].upper()}"
+
+    def told(state: IdGapState, producer: str, obtained: int = 0) -> bytes:
+        gap = id_gap_id("trades", own, 43, 47)
+        entry = IdGap(gap, "trades", own, state, producer, 43, 47, START_MS, START_MS + 700, obtained, "not obtained", START_MS + 900)
+        return encode_event(entry)
+
+    values = [told(IdGapState.REPAIRED, "west", 4), b"garbage", told(IdGapState.DETECTED, "west"), told(IdGapState.UNFILLABLE, "east")]
+    publish(broker.bootstrap_servers, [Record(ID_GAPS.name, own.encode(), value, NOW_MS) for value in values])
+    shown = gaps(tmp_path, broker.bootstrap_servers, "--symbol", own.lower())
+    (line,) = [line for line in shown.stdout.splitlines() if own in line]
+    cells = [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
+    assert cells[:7] == ["trades", own, "43", "47", "4", "repaired", "4"]
+    assert cells[9:11] == ["east, west", "not obtained"]
+    assert shown.stdout.startswith("no gaps\n")
+    assert shown.stdout.endswith("1 gap of ids: 1 repaired\n")
+    assert "could not be used" in shown.stderr
+    (one,) = map(orjson.loads, gaps(tmp_path, broker.bootstrap_servers, "--symbol", own, "--json").stdout.splitlines())
+    assert (one["feed"], one["from"], one["to"], one["ids"], one["state"]) == ("trades", 43, 47, 4, "repaired")
+    assert one["producers"] == ["east", "west"]
+    assert gaps(tmp_path, broker.bootstrap_servers, "--symbol", own, "--state", "detected").stdout == "no gaps\n"
+    assert "--state: expected one of" in gaps(tmp_path, broker.bootstrap_servers, "--state", "lost").stderr
 
 
 def test_errors_are_one_line(tmp_path: Path, broker: TestBroker) -> None:
