@@ -140,6 +140,9 @@ def test_trades_and_agg_trades(api: httpx.Client) -> None:
     assert list(newest[0]) == ["a", "p", "q", "f", "l", "T", "m", "M"]
     assert all(later["f"] == earlier["l"] + 1 for earlier, later in itertools.pairwise(newest))
     assert get(api, "aggTrades", symbol="BTCUSDT", fromId=newest[0]["a"], limit=20) == newest
+    old = get(api, "historicalTrades", symbol="BTCUSDT", fromId=newest[0]["f"], limit=5)
+    assert [trade["id"] for trade in old] == list(range(newest[0]["f"], newest[0]["f"] + 5))
+    assert len(get(api, "historicalTrades", symbol="BTCUSDT", limit=7)) == 7
     first_ms, last_ms = newest[0]["T"], newest[-1]["T"]
     span = get(api, "aggTrades", symbol="BTCUSDT", startTime=first_ms, endTime=last_ms, limit=1000)
     assert [trade for trade in span if newest[0]["a"] <= trade["a"] <= newest[-1]["a"]] == newest
