@@ -99,8 +99,8 @@ class IdBacklog:
             now_s = self._now_s()
             if found.to_id >= work.gap.to_id:
                 self._finish(work, IdGapState.REPAIRED, "")
-            elif found.to_id > (work.want.from_id or 0) or found.cursor != work.want.cursor:
-                work.want = replace(work.want, from_id=found.to_id, cursor=found.cursor)
+            elif found.want != work.want:
+                work.want = found.want
                 work.asked, work.again_s, work.pause_s = None, now_s, _AGAIN_FIRST_S
             elif now_s >= work.give_up_s:
                 self._finish(work, IdGapState.UNFILLABLE, f"the exchange doesn't have the ids from {found.to_id} on")

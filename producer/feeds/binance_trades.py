@@ -12,6 +12,7 @@ was away) can't be used, since nobody can tell its parts apart: the missing ids 
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -164,14 +165,17 @@ class BinanceTrades:
         return Want(symbol, from_id, to_id, after_ms=after_ms, weight=OLD_TRADES_WEIGHT)
 
     def repair(self, want: Want, answer: list[Entry]) -> Repaired:
-        """As many of the missing trades as go on from the first one."""
+        """As many of the missing trades as go on from the first one; where no aggregate begins with it, one by one."""
         out: list[Out] = []
-        next_id, end, cursor = want.from_id or 0, want.to_id or 0, want.cursor
+        first = next_id = want.from_id or 0
+        end, cursor = want.to_id or 0, want.cursor
         for entry in answer:
             if entry.first_id == next_id and entry.last_id < end:
                 out.append(Out(TRADE_REPAIRS.name, entry.content[1], entry.time_ms))
                 next_id, cursor = entry.last_id + 1, _after(entry)
-        return Repaired(out, next_id, cursor)
+        if next_id == first and _straddle(want, answer):
+            return Repaired(out, first, replace(want, cursor=None, weight=OLD_TRADES_WEIGHT))
+        return Repaired(out, next_id, replace(want, from_id=next_id, cursor=cursor))
 
     def compare(self, rest: Rest, symbol: str, values: Sequence[bytes]) -> Compared:
         """Klines made of the trades, field for field beside the exchange's own; the first and the last second may lack trades."""
@@ -251,7 +255,7 @@ class Trades:
         step = self._step(self._machine.refill(entry for entry in answer if want.from_id is None or entry.first_id >= want.from_id))
         if step.out:
             self._singles = False
-        elif want.urgent and before == self._machine.newest_id and self._useless(want, answer):
+        elif want.urgent and before == self._machine.newest_id and _straddle(want, answer):
             self._singles = True
         self._settle(step)
         return step
@@ -263,10 +267,6 @@ class Trades:
     def give_up(self) -> Step:
         """Go on without what is missing."""
         return self._give_up(_REASON.format(self._hold_s))
-
-    def _useless(self, want: Want, answer: list[Entry]) -> bool:
-        """The answer is of the right place, and yet its aggregates don't begin and end where the missing ids do."""
-        return want.weight == AGG_TRADES_WEIGHT and any(entry.last_id >= (want.from_id or 0) for entry in answer)
 
     def _want(self, from_id: int, to_id: int | None, *, urgent: bool) -> Want:
         if self._aggregated and not self._singles and self._next_aggregate is not None:
@@ -310,6 +310,11 @@ class Trades:
         before_ms = known.before_ms if known else self.newest_ms or 0
         after_ms = self.newest_ms if known is None or span[0] != known.from_id else known.after_ms
         return Settled(*span, IdGapState.DEFERRED, after_ms, before_ms, reason=reason)
+
+
+def _straddle(want: Want, answer: list[Entry]) -> bool:
+    """The answer is of the right place; if nothing of it fits, its aggregates don't begin and end where the missing ids do."""
+    return want.weight == AGG_TRADES_WEIGHT and any(entry.last_id >= (want.from_id or 0) for entry in answer)
 
 
 def _became(told: Settled, state: IdGapState, obtained: int) -> Settled:

@@ -201,8 +201,8 @@ class Repaired:
     out: list[Out]
     to_id: int
     """All before it is there now, or was before; the want's `from_id` if the answer is of no use."""
-    cursor: int | None = None
-    """Of the next want."""
+    want: Want
+    """The next one; the same again if the answer is of no use."""
 
 
 @runtime_checkable

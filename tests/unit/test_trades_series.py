@@ -1,0 +1,153 @@
+"""A symbol's trades, step by step: what is wanted, what an answer is worth, what the ledger is told. No socket, no clock."""
+
+import pytest
+
+from klinestream.market.codec import decode_trade
+from klinestream.market.events import IdGapState
+from klinestream.market.topics import TRADE_REPAIRS, TRADES
+from klinestream.runtime.config import Config
+from klinestream.runtime.rest import AGG_TRADES_WEIGHT, OLD_TRADES_WEIGHT
+from producer.feeds.binance_trades import BinanceTrades
+from producer.feeds.interface import Entry, Step, Verdict, Want
+from tests.unit.test_trade_frames import AGGREGATE, NOW_MS, SINGLE, entry, feed, frame
+
+BTC = "BTCUSDT"
+
+
+def aggregate(number: int, first: int, last: int) -> Entry:
+    """An aggregate of these trades."""
+    return entry(feed(), frame(AGGREGATE, a=number, f=first, l=last, T=NOW_MS - 1000 + first))
+
+
+def single(number: int) -> Entry:
+    """A single trade."""
+    return entry(feed("trade"), frame(SINGLE, t=number, T=NOW_MS - 1000 + number))
+
+
+def ids(step: Step, topic: str = TRADES.name) -> list[tuple[int, int]]:
+    """The ids of what a step publishes."""
+    assert all(out.topic == topic for out in step.out)
+    trades = [decode_trade(out.value) for out in step.out]
+    assert [out.time_ms for out in step.out] == [trade.time_ms for trade in trades]
+    return [(trade.first_id, trade.last_id) for trade in trades]
+
+
+def told(step: Step) -> list[tuple[int, int, IdGapState]]:
+    return [(gap.from_id, gap.to_id, gap.state) for gap in step.gaps]
+
+
+def feed_of(held_most: int) -> BinanceTrades:
+    config = Config()
+    return BinanceTrades(config.model_copy(update={"trades": config.trades.model_copy(update={"held_most": held_most})}))
+
+
+def test_a_gap_is_told_wanted_filled_and_told_again() -> None:
+    """What is missing is asked for from the next aggregate on, page by page; all goes out in order."""
+    series = feed().series(BTC, None)
+    assert ids(series.live(aggregate(7, 40, 42))) == [(40, 42)]
+    step = series.live(aggregate(10, 47, 48))
+    assert (step.verdict, ids(step), told(step)) == (Verdict.HOLD, [], [(43, 47, IdGapState.DETECTED)])
+    assert series.wants() == [Want(BTC, 43, 47, 8, NOW_MS - 1000 + 40, AGG_TRADES_WEIGHT)]
+    step = series.live(aggregate(12, 50, 50))
+    assert told(step) == [(49, 50, IdGapState.DETECTED)]
+    (want,) = series.wants()
+    step = series.answered(want, [aggregate(8, 43, 44)])
+    assert (ids(step), told(step)) == ([(43, 44)], [])
+    (want,) = series.wants()
+    assert (want.from_id, want.to_id, want.cursor) == (45, 47, 9)
+    step = series.answered(want, [aggregate(9, 45, 46), aggregate(10, 47, 48), aggregate(11, 49, 49), aggregate(12, 50, 50)])
+    assert ids(step) == [(45, 46), (47, 48), (49, 49), (50, 50)]
+    assert told(step) == [(43, 47, IdGapState.REFILLED), (49, 50, IdGapState.REFILLED)]
+    assert series.wants() == ()
+    assert series.newest_id == 50
+
+
+@pytest.mark.parametrize("answer", [[], [aggregate(6, 38, 39)], [aggregate(9, 50, 51)]])
+def test_a_useless_answer_leaves_all_as_it_is(answer: list[Entry]) -> None:
+    """Nothing, what is there already, or what lies beyond: the same is wanted still, of aggregates unless they can't be had so."""
+    series = feed().series(BTC, None)
+    series.live(aggregate(7, 40, 42))
+    series.live(aggregate(9, 45, 46))
+    (want,) = series.wants()
+    assert not series.answered(want, answer).out
+    (again,) = series.wants()
+    assert (again.from_id, again.to_id) == (43, 45)
+
+
+def test_an_aggregate_that_straddles_is_had_one_by_one() -> None:
+    """After single trades an aggregate holds some that are there: the others come as single trades, the next aggregate as itself."""
+    series = feed().series(BTC, single(41).content[1])
+    step = series.live(aggregate(7, 40, 43))
+    assert (step.verdict, ids(step), told(step)) == (Verdict.HOLD, [], [(42, 44, IdGapState.DETECTED)])
+    (want,) = series.wants()
+    assert (want.from_id, want.to_id, want.cursor, want.weight) == (42, 44, None, OLD_TRADES_WEIGHT)
+    step = series.live(aggregate(8, 44, 44))
+    assert step.verdict is Verdict.HOLD
+    step = series.answered(want, [single(42), single(43)])
+    assert (ids(step), told(step)) == ([(42, 42), (43, 43), (44, 44)], [(42, 44, IdGapState.REFILLED)])
+
+
+def test_rest_s_aggregates_that_straddle_lead_to_single_trades() -> None:
+    """Where REST's aggregate begins before what is missing it isn't used, and what is missing is asked for one by one."""
+    series = feed().series(BTC, None)
+    series.live(aggregate(7, 40, 42))
+    series.live(aggregate(9, 46, 46))
+    (want,) = series.wants()
+    assert not series.answered(want, [aggregate(8, 42, 44), aggregate(9, 45, 46)]).out
+    (want,) = series.wants()
+    assert (want.from_id, want.to_id, want.weight) == (43, 46, OLD_TRADES_WEIGHT)
+
+
+def test_what_is_given_up_is_deferred_and_the_rest_goes_out() -> None:
+    """What was obtained of a gap stays in the feed; what is left of it is deferred, and a late answer is none of the feed's."""
+    series = feed().series(BTC, None)
+    series.live(aggregate(7, 40, 42))
+    series.live(aggregate(10, 47, 48))
+    (want,) = series.wants()
+    assert ids(series.answered(want, [aggregate(8, 43, 44)])) == [(43, 44)]
+    step = series.give_up()
+    assert (ids(step), told(step)) == ([(47, 48)], [(45, 47, IdGapState.DEFERRED)])
+    assert step.gaps[0].after_ms == NOW_MS - 1000 + 43
+    assert series.wants() == ()
+    assert series.live(aggregate(9, 45, 46)).verdict is Verdict.STALE
+    assert ids(series.live(aggregate(11, 49, 49))) == [(49, 49)]
+
+
+def test_no_more_is_held_than_may_be() -> None:
+    """With the most that is held the feed goes on by itself."""
+    series = feed_of(held_most=3).series(BTC, None)
+    series.live(aggregate(7, 40, 42))
+    series.live(aggregate(10, 47, 48))
+    series.live(aggregate(11, 49, 49))
+    step = series.live(aggregate(12, 50, 50))
+    assert (ids(step), told(step)) == ([(47, 48), (49, 49), (50, 50)], [(43, 47, IdGapState.DEFERRED)])
+    assert step.gaps[0].reason == "more than 3 trades were held"
+
+
+def test_a_start_looks_back_before_anything_is_traded() -> None:
+    """After the newest record of the topic all that was traded meanwhile is asked for, without hurry, until no page is full."""
+    series = feed().series(BTC, aggregate(7, 40, 42).content[1])
+    assert series.wants() == [Want(BTC, 43, None, 8, NOW_MS - 1000 + 40, AGG_TRADES_WEIGHT, urgent=False)]
+    (want,) = series.wants()
+    page = [aggregate(8 + number, 43 + number, 43 + number) for number in range(1000)]
+    assert ids(series.answered(want, page))[-1] == (1042, 1042)
+    (want,) = series.wants()
+    assert (want.from_id, want.cursor) == (1043, 1008)
+    assert ids(series.answered(want, [])) == []
+    assert series.wants() == ()
+
+
+def test_repairs_go_on_from_the_beginning() -> None:
+    """What is deferred is found by the time before it, then aggregate by aggregate, and one by one where none begins with it."""
+    trades = feed()
+    want = trades.missing(BTC, 45, 49, NOW_MS - 1000 + 43)
+    assert (want.cursor, want.weight) == (None, AGG_TRADES_WEIGHT)
+    found = trades.repair(want, [aggregate(8, 43, 44), aggregate(9, 45, 46)])
+    assert ids(Step(out=found.out), TRADE_REPAIRS.name) == [(45, 46)]
+    assert (found.to_id, found.want.from_id, found.want.cursor) == (47, 47, 10)
+    assert trades.repair(found.want, []).want == found.want
+    found = trades.repair(found.want, [aggregate(10, 46, 49)])
+    assert (found.out, found.to_id, found.want.weight) == ([], 47, OLD_TRADES_WEIGHT)
+    found = trades.repair(found.want, [single(47), single(48)])
+    assert ids(Step(out=found.out), TRADE_REPAIRS.name) == [(47, 47), (48, 48)]
+    assert found.to_id == 49
