@@ -81,12 +81,7 @@ class FeedFleet:
         self._stopped = threading.Event()
         self._fetcher: Fetcher[WantRequest, Any] = Fetcher(
             config,
-            Counts(
-                answered=lambda _: metrics.rest_answers.inc(),
-                retried=metrics.rest_retries.inc,
-                failed=metrics.rest_failures.inc,
-                refused=metrics.rest_refused.inc,
-            ),
+            _counts(metrics),
             self._fetch,
             self._answered,
             self._failed,
@@ -99,20 +94,7 @@ class FeedFleet:
             else None
         )
         one = feed.settings.one_connection
-        self._lanes = [
-            Lane(
-                feed,
-                number,
-                outlet,
-                metrics,
-                ask=self._fetcher.ask,
-                withdraw=self._fetcher.withdraw,
-                deferred=self._defer,
-                now_ms=now_ms,
-                now_s=time.monotonic,
-            )
-            for number in range(1 if one else partitions)
-        ]
+        self._lanes = [self._made_lane(number, outlet, metrics, now_ms) for number in range(1 if one else partitions)]
         producer = config.producer.model_copy(update={"streams_per_connection": _ALL_SYMBOLS} if one else {})
         ours = config.model_copy(update={"producer": producer})
         self._carriers = Carriers(ours, self._speech, metrics, failures, self._stopped)
@@ -150,7 +132,7 @@ class FeedFleet:
     def follow(self, symbols: Iterable[str], ledger: IdLedger) -> None:
         """Follow symbols from where the topic ends, and with the gaps that the ledger holds open. Raises BrokerError."""
         new = sorted(symbols)
-        tails = newest_values(self._config.kafka, self._client_id, self._feed.topic, new)
+        tails = newest_values(self._config.kafka, self._client_id, self._feed.topic, self._feed.source, new)
         detected: dict[str, list[IdGap]] = defaultdict(list)
         for gap in ledger.open_gaps():
             record = gap.record
@@ -189,6 +171,19 @@ class FeedFleet:
         """The values of the records that were published since `sample`."""
         return self._lanes[self._lane(symbol)].sampled(symbol)
 
+    def _made_lane(self, number: int, outlet: FeedOutlet, metrics: FeedMetrics, now_ms: Callable[[], int]) -> Lane:
+        return Lane(
+            self._feed,
+            number,
+            outlet,
+            metrics,
+            ask=self._fetcher.ask,
+            withdraw=self._fetcher.withdraw,
+            deferred=self._defer,
+            now_ms=now_ms,
+            now_s=time.monotonic,
+        )
+
     def _speech(self, number: int, _config: Config) -> _Speech:
         return _Speech(self._feed, self._lanes[number])
 
@@ -221,3 +216,12 @@ class FeedFleet:
                     self._backlog.tick()
         except Exception as error:
             self._failures.put(error)
+
+
+def _counts(metrics: FeedMetrics) -> Counts:
+    return Counts(
+        answered=lambda _: metrics.rest_answers.inc(),
+        retried=metrics.rest_retries.inc,
+        failed=metrics.rest_failures.inc,
+        refused=metrics.rest_refused.inc,
+    )

@@ -54,15 +54,16 @@ class Tails:
         return found
 
 
-def newest_values(config: KafkaConfig, client_id: str, topic: Topic, symbols: Collection[str]) -> dict[str, bytes]:
-    """Symbol → value of its newest record in a topic keyed by symbol, of those that have one there, however long ago.
+def newest_values(config: KafkaConfig, client_id: str, topic: Topic, source: str, symbols: Collection[str]) -> dict[str, bytes]:
+    """Symbol → value of its newest record of a source in a topic keyed by symbol, of those that have one there, however long ago.
 
-    A symbol that has none costs reading the whole of its partition. Raises BrokerError.
+    Others may write into the topic too, over HTTP for example: their ids are no place to go on from. A symbol that has none
+    costs reading the whole of its partition. Raises BrokerError.
     """
     found: dict[str, bytes] = {}
 
     def values(records: Iterable[Record]) -> dict[str, bytes]:
-        return _values(records, topic.event, lost)
+        return _values(records, topic.event, source, lost)
 
     with closing(open_reader(config, client_id)) as reader:
         bounds = reader.bounds(topic.name)
@@ -81,16 +82,18 @@ def newest_values(config: KafkaConfig, client_id: str, topic: Topic, symbols: Co
     return found
 
 
-def _values(records: Iterable[Record], event: type[Any], symbols: Collection[str]) -> dict[str, bytes]:
+def _values(records: Iterable[Record], event: type[Any], source: str, symbols: Collection[str]) -> dict[str, bytes]:
     newest: dict[bytes, tuple[int, bytes]] = {}
     wanted = {symbol.encode() for symbol in symbols}
     for record in records:
         key = record.key
         if key in wanted and record.value is not None and (key not in newest or record.timestamp_ms >= newest[key][0]):
             try:
-                decode_event(event, record.value)
+                of = getattr(decode_event(event, record.value), "source", source)
             except RecordError:
                 continue  # whatever it is, its readers send it to the dead letters
+            if of != source:
+                continue
             newest[key] = record.timestamp_ms, record.value
     return {key.decode(): value for key, (_, value) in newest.items()}
 
