@@ -27,5 +27,6 @@ def lines(start_ms: int, seconds: int, symbols: int = SYMBOLS) -> Iterator[tuple
                     symbol,
                     closed,
                     f'{{"s":"{symbol}","i":"1s","t":{opened},"T":{closed},"o":"{o}","h":"{h}","l":"{low}","c":"{c}","v":"{v}","q":"{q}",'
-                    f'"V":"{taker_v}","Q":"{taker_q}","n":{n},"f":{f},"L":{last},"last_trade_id":{last},"origin":"live"}}'.encode(),
+                    f'"V":"{taker_v}","Q":"{taker_q}","n":{n},"f":{f},"L":{last},"last_trade_id":{last},"origin":"live",'
+                    f'"source":"binance","proof":"ids"}}'.encode(),
                 )
