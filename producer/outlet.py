@@ -10,6 +10,7 @@ from prometheus_client import Counter
 from klinestream.market.codec import encode_event, encode_kline
 from klinestream.market.continuity import Publish, Span
 from klinestream.market.events import (
+    BINANCE,
     KLINE_INTERVAL,
     NO_SOURCE,
     SECOND_MS,
@@ -20,6 +21,7 @@ from klinestream.market.events import (
     Kline,
     Origin,
     PipelineEvent,
+    binance_proof,
     gap_id,
 )
 from klinestream.market.topics import (
@@ -137,11 +139,12 @@ class Outlet(AnyOutlet):
 
 
 def kline_value(symbol: str, record: Publish[ClosedKline]) -> bytes:
-    """The value of a record of the feed, as `codec.encode_kline` would write it."""
+    """The value of a record of Binance's feed, as `codec.encode_kline` would write it."""
+    newest: dict[str, Any] = {"last_trade_id": record.last_trade_id, "origin": record.origin}
+    newest |= {"source": BINANCE, "proof": binance_proof(record.last_trade_id, record.origin)}
     if record.kline is not None and record.origin is Origin.LIVE:  # nearly all
-        return orjson.dumps(record.kline.wire | {"last_trade_id": record.last_trade_id, "origin": Origin.LIVE})
-    own: dict[str, Any] = {"f": record.first_trade_id, "L": record.last_trade_id_within}
-    own |= {"last_trade_id": record.last_trade_id, "origin": record.origin}
+        return orjson.dumps(record.kline.wire | newest)
+    own = {"f": record.first_trade_id, "L": record.last_trade_id_within} | newest
     if record.kline is not None:
         return orjson.dumps(record.kline.wire | own)
     opened, close = record.open_time_ms, record.close

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from klinestream.market.events import SECOND_MS, Kline, Origin
+from klinestream.market.events import SECOND_MS, Kline, Origin, Proof
 
 START_MS = 1_700_000_000_000
 
@@ -61,6 +61,8 @@ def klines(draw: st.DrawFn, symbols: Sequence[str] = SYMBOLS, seconds: int = 40)
         last_trade_id_within=draw(IDS),
         last_trade_id=draw(IDS),
         origin=draw(st.sampled_from(Origin)),
+        source=draw(st.sampled_from(["binance", "finnhub", "my.feed_2-a"])),
+        proof=draw(st.sampled_from(Proof)),
     )
 
 

@@ -3,6 +3,9 @@
     value ─► JSON ─► a column a field ─► … ─► JSON ─► value, byte for byte
                └─ a value that its columns would not give back is kept as it came, in `raw_value`
 
+A kline's source and proof are null where it comes from before there were such fields: together, or it is kept as it came. A
+file from before them has no such columns, and is read as one whose columns are null.
+
 What a table holds is checked when it is made: each value is written again from its columns, and compared. So a table loses
 nothing, whatever stands in the topic: garbage, tombstones, fields of a later version.
 """
@@ -47,6 +50,8 @@ _RECORD = (
     pa.field(RAW, pa.binary()),
     pa.field(TOMBSTONE, pa.bool_(), nullable=False),  # no value at all
 )
+LATER: Final = ("source", "proof")
+"""Fields that a kline of an older version lacks, on the wire and in a table; they come last."""
 _UNFIT = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError, TypeError, KeyError, AttributeError, OverflowError)
 
 
@@ -68,16 +73,33 @@ class Layout:
     columns: tuple[Column, ...]
     keys: tuple[str, ...]
     constants: dict[str, Any]
+    later: tuple[str, ...] = ()
+    """The last of the keys, which older objects lack, all of them."""
+
+    def fits(self, found: dict[str, Any]) -> bool:
+        """Whether an object has the fields of this version, or of an older one, and in their order."""
+        keys = tuple(found)
+        if keys == self.keys:
+            return None not in [found[key] for key in self.later]
+        return bool(self.later) and keys == self.keys[: -len(self.later)]
 
     def arrays(self, objects: Values) -> list[pa.Array]:
-        """JSON objects as arrays, all null where there is None. Raises one of `_UNFIT` where any doesn't fit."""
-        return [column.read([None if each is None else each[column.wire] for each in objects]) for column in self.columns]
+        """JSON objects that `fits` lets pass as arrays, all null where there is None. Raises one of `_UNFIT` where any doesn't fit."""
+        return [column.read([None if each is None else each.get(column.wire) for each in objects]) for column in self.columns]
 
     def objects(self, arrays: Sequence[pa.Array]) -> list[dict[str, Any]]:
         """The same JSON objects; nonsense where all is null."""
         values: dict[str, Any] = {column.wire: column.write(array) for column, array in zip(self.columns, arrays, strict=True)}
         values |= {name: repeat(value) for name, value in self.constants.items()}
-        return [dict(zip(self.keys, row, strict=True)) for row in zip(*(values[key] for key in self.keys), strict=False)]
+        found = [dict(zip(self.keys, row, strict=True)) for row in zip(*(values[key] for key in self.keys), strict=False)]
+        return [self._as_it_was(each) for each in found] if self.later else found
+
+    def _as_it_was(self, found: dict[str, Any]) -> dict[str, Any]:
+        """Without the fields that an older object lacks."""
+        if found[self.later[-1]] is None:
+            for key in self.later:
+                del found[key]
+        return found
 
 
 def layout(event: type[Any]) -> Layout:
@@ -87,13 +109,35 @@ def layout(event: type[Any]) -> Layout:
     if event is not Kline:
         return Layout(columns, tuple(fields), {})
     first, *others = fields
-    return Layout(columns, (first, "i", *others), {"i": KLINE_INTERVAL})
+    return Layout(columns, (first, "i", *others), {"i": KLINE_INTERVAL}, LATER)
 
 
 @cache
 def schema_of(topic: Topic) -> pa.Schema:
     """The columns of a topic's table: the record's own, then the event's fields in order."""
     return pa.schema([*_RECORD, *(pa.field(column.name, column.type) for column in layout(topic.event).columns)])
+
+
+def as_of_now(event: type[Any], table: pa.Table) -> pa.Table:
+    """A table of events, some of whose columns an older version lacked: with these, null."""
+    shape = layout(event)
+    for column in shape.columns:
+        place = table.schema.get_field_index(column.name)
+        if place < 0 and column.wire in shape.later:
+            table = table.append_column(column.name, pa.nulls(len(table), column.type))
+        elif place >= 0 and pa.types.is_struct(column.type) and not table.schema.field(place).type.equals(column.type):
+            table = table.set_column(place, column.name, _nested_as_of_now(table.column(place), column.type))
+    return table
+
+
+def _nested_as_of_now(column: pa.ChunkedArray, now: pa.StructType) -> pa.ChunkedArray:
+    """A column of klines; those of yet another version are left as they are."""
+    names = [field.name for field in column.type] if pa.types.is_struct(column.type) else []
+    if [*names, *LATER] != [field.name for field in now]:
+        return column
+    whole = _one(column)
+    arrays = [*whole.flatten(), *(pa.nulls(len(whole), now.field(name).type) for name in LATER)]
+    return pa.chunked_array([pa.StructArray.from_arrays(arrays, fields=list(now), mask=whole.is_null())])
 
 
 def table_of(topic: Topic, records: Sequence[Record]) -> pa.Table:
@@ -151,7 +195,7 @@ def _event_arrays(shape: Layout, values: Sequence[bytes | None]) -> tuple[list[p
 
 def _parsed(shape: Layout, value: bytes | None) -> Any:
     found = orjson.loads(value or b"")
-    if tuple(found) != shape.keys:
+    if not shape.fits(found):
         raise ValueError("not the fields of this version")
     return found
 
@@ -198,7 +242,7 @@ def _nested(wire: str, name: str, inner: Layout) -> Column:
     fields = [pa.field(column.name, column.type) for column in inner.columns]
 
     def read(values: Values) -> pa.Array:
-        if any(value is not None and tuple(value) != inner.keys for value in values):
+        if any(value is not None and not inner.fits(value) for value in values):
             raise ValueError("not the fields of this version")
         missing = pa.array([value is None for value in values], pa.bool_())
         return pa.StructArray.from_arrays(inner.arrays(values), fields=fields, mask=missing)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from klinestream.archive.columns import KEY, OFFSET, TIMESTAMP, records_of, schema_of, table_of
+from klinestream.archive.columns import KEY, OFFSET, TIMESTAMP, as_of_now, records_of, schema_of, table_of
 from klinestream.archive.digest import digest, shown
 from klinestream.archive.files import Files, Span
 from klinestream.market.errors import ArchiveError
@@ -70,13 +70,14 @@ def join(files: Files, spans: Sequence[Span], together: Span) -> Content:
 
 
 def read(files: Files, span: Span, columns: Sequence[str] | None = None) -> pa.Table:
-    """A file's table, or some of its columns. Raises ArchiveError."""
+    """A file's table, or some of its columns; of an older file what its columns are now. Raises ArchiveError."""
     try:
         with files.open(span.path) as file:
             found = pq.ParquetFile(file, page_checksum_verification=True).read(None if columns is None else list(columns))
     except (OSError, pa.ArrowException) as error:
         raise ArchiveError(f"{span.path} can't be read ({error}): `klinestream archive verify` tells what is wrong") from None
-    return found.replace_schema_metadata(None)
+    found = found.replace_schema_metadata(None)
+    return as_of_now(_topic(span).event, found) if columns is None else found
 
 
 def records(files: Files, span: Span) -> Iterator[Record]:

@@ -9,7 +9,7 @@ some ten parses more, and it alone goes through `codec.decode_kline`, which know
 columns, which a property test holds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
 from operator import itemgetter
@@ -20,20 +20,32 @@ import numpy.typing as npt
 import orjson
 
 from klinestream.market import decimals
-from klinestream.market.codec import TIME_MOST_MS, decode_kline, is_symbol
+from klinestream.market.codec import TIME_MOST_MS, decode_kline, is_source, is_symbol, with_proof
 from klinestream.market.decimals import Ints
 from klinestream.market.errors import RecordError
-from klinestream.market.events import KLINE_INTERVAL, SECOND_MS, Kline, Origin
+from klinestream.market.events import BINANCE, KLINE_INTERVAL, SECOND_MS, Kline, Origin, Proof, binance_proof
 
 UNKNOWN_ID = -2
 """An unknown trade id in a column; -1 is the exchange's own mark of a second without trades."""
 
 _ORIGINS = tuple(Origin)
 _ORIGIN_CODES: dict[str, int] = {origin.value: code for code, origin in enumerate(_ORIGINS)}
+PROOFS = tuple(Proof)
+_PROOF_CODES: dict[str, int] = {proof.value: code for code, proof in enumerate(PROOFS)}
+# Of an older kline, by whether its newest trade id is known, and by its origin.
+_BINANCE_PROOFS = np.array([[_PROOF_CODES[binance_proof(known, origin)] for origin in _ORIGINS] for known in (None, 0)], np.int8)
 _PRICES_AND_VOLUMES = ("o", "h", "l", "c", "v", "q", "V", "Q")
-_FIELDS = itemgetter("s", "i", "t", "T", *_PRICES_AND_VOLUMES, "n", "f", "L", "last_trade_id", "origin")
+_FIELDS = ("s", "i", "t", "T", *_PRICES_AND_VOLUMES, "n", "f", "L", "last_trade_id", "origin")
+_FIELDS_TOLD = itemgetter(*_FIELDS, "source", "proof")
+_FIELDS_USUAL = itemgetter(*_FIELDS)
+# How nearly all lines end. Cut off and known, it costs a fourth of what parsing it would.
+_USUAL = b',"source":"%b","proof":"%b"}' % (BINANCE.encode(), Proof.IDS.encode())
 # Between two lines: neither a string, an object nor an array that one line opens can be closed by the next.
 _SEPARATOR = b",\n0,\n"
+
+Names = npt.NDArray[np.object_]
+"""Texts of which most are the same one: a reference a row."""
+Codes = npt.NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,8 @@ class KlineBatch:
     trades: Ints
     ids: Ints  # (3, rows): first, last within, last so far; UNKNOWN_ID where unknown
     origins: Ints
+    sources: Names
+    proofs: Codes  # places in PROOFS
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -59,7 +73,8 @@ class KlineBatch:
         opened = int(self.open_times[row])
         values = (opened, opened + SECOND_MS - 1, *self.prices[:, row].tolist(), *volumes, int(self.trades[row]), *ids)
         names = (field.name for field in fields(Kline))
-        return Kline(**dict(zip(names, (self.symbols[row], *values, _ORIGINS[self.origins[row]]), strict=True)))
+        told = _ORIGINS[self.origins[row]], self.sources[row], PROOFS[self.proofs[row]]
+        return Kline(**dict(zip(names, (self.symbols[row], *values, *told), strict=True)))
 
     def take(self, rows: Ints) -> "KlineBatch":
         """Some of the rows."""
@@ -69,7 +84,7 @@ class KlineBatch:
     def content(self) -> npt.NDArray[np.uint64]:
         """A digest of each row's market fields: two klines of a second differ if their digests do.
 
-        Origin and trade ids are left out. Mixed as in splitmix64 (Steele, Lea and Flood, 2014): two different klines
+        Origin, trade ids, source and proof are left out. Mixed as in splitmix64 (Steele, Lea and Flood, 2014): two different klines
         share a digest by accident once in 2**64.
         """
         digest = np.zeros(len(self), np.uint64)
@@ -103,7 +118,7 @@ def decode(lines: Sequence[bytes], timestamps: Sequence[int] | Ints | None = Non
     def take(start: int, stop: int) -> None:
         try:
             batch = _whole(lines[start:stop], None if stamps is None else stamps[start:stop])
-        except (ValueError, TypeError, KeyError, OverflowError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             if stop - start > 1:
                 middle = (start + stop) // 2
                 take(start, middle)
@@ -141,7 +156,23 @@ def from_klines(klines: Sequence[Kline]) -> KlineBatch:
         trades=column("trades")[0],
         ids=np.array([[UNKNOWN_ID if i is None else i for i in row] for row in ids], np.int64).reshape(3, -1),
         origins=np.array([_ORIGIN_CODES[kline.origin] for kline in klines], np.int64),
+        sources=names_of([kline.source for kline in klines]),
+        proofs=np.array([_PROOF_CODES[kline.proof] for kline in klines], np.int8),
     )
+
+
+def names_of(told: Sequence[str]) -> Names:
+    """Texts as a column; equal ones are one object."""
+    one: dict[str, str] = {}
+    found = np.empty(len(told), object)
+    found[:] = [one.setdefault(name, name) for name in told]
+    return found
+
+
+def binance_proofs(newest_ids: Ints, origins: Ints) -> Codes:
+    """Of each kline what proves it, where it doesn't say so itself; of those without an origin nothing does."""
+    found: Codes = _BINANCE_PROOFS[(newest_ids != UNKNOWN_ID).astype(np.int8), origins]
+    return found
 
 
 def join(batches: Sequence[KlineBatch]) -> KlineBatch:
@@ -160,11 +191,8 @@ def join(batches: Sequence[KlineBatch]) -> KlineBatch:
 
 def _whole(lines: Sequence[bytes], stamps: Ints | None) -> KlineBatch:
     """All lines at once. Raises ValueError, TypeError, KeyError or OverflowError if any of them is not as it should be."""
-    parsed = orjson.loads(b"[" + _SEPARATOR.join(lines) + b"]")
-    records = parsed[::2]
-    if len(records) != len(lines) or len(parsed) != 2 * len(lines) - 1 or any(parsed[1::2]):
-        raise ValueError("a line is not one record")
-    symbols, intervals, opens, closes, *texts_and_rest = zip(*map(_FIELDS, records), strict=True)
+    rows, sources, proofs = _rows(lines)
+    symbols, intervals, opens, closes, *texts_and_rest = zip(*rows, strict=True)
     texts, (trades, *ids, origins) = texts_and_rest[:8], texts_and_rest[8:]
     _require(set(map(type, symbols)) == {str} and all(map(is_symbol, set(symbols))))
     _require(set(intervals) == {KLINE_INTERVAL})
@@ -182,9 +210,37 @@ def _whole(lines: Sequence[bytes], stamps: Ints | None) -> KlineBatch:
         counts,
         known_ids,
         np.array([_ORIGIN_CODES[origin] for origin in origins], np.int64),
+        sources,
+        proofs,
     )
     _check(batch, whole[:4], close_times, stamps)
     return batch
+
+
+def _rows(lines: Sequence[bytes]) -> tuple[Iterable[tuple[Any, ...]], Names, Codes]:
+    """The fields of each line up to its origin, its source and its proof. Raises as `_whole` does."""
+    cut = [line.removesuffix(_USUAL) for line in lines]
+    if sum(map(len, lines)) - sum(map(len, cut)) == len(lines) * len(_USUAL):
+        # What is cut ends an object that the rest, closed, is as well; whatever it said of these two before, this is the last word.
+        usual = map(_FIELDS_USUAL, _records(cut, b"}"))
+        return usual, np.full(len(lines), BINANCE, object), np.full(len(lines), _PROOF_CODES[Proof.IDS], np.int8)
+    records = _records(lines)
+    try:
+        told = list(map(_FIELDS_TOLD, records))
+    except KeyError:  # older ones, most likely
+        told = list(map(_FIELDS_TOLD, map(with_proof, records)))
+    _require(all(map(is_source, {row[-2] for row in told})))
+    proofs = np.array([_PROOF_CODES[row[-1]] for row in told], np.int8)
+    return [row[:-2] for row in told], names_of([row[-2] for row in told]), proofs
+
+
+def _records(lines: Sequence[bytes], end: bytes = b"") -> list[Any]:
+    """What each line holds, with `end` after it. Raises ValueError."""
+    parsed = orjson.loads(b"[" + (end + _SEPARATOR).join(lines) + end + b"]")
+    if len(parsed) != 2 * len(lines) - 1 or any(parsed[1::2]):
+        raise ValueError("a line is not one record")
+    found: list[Any] = parsed[::2]
+    return found
 
 
 def _check(batch: KlineBatch, whole_prices: Ints, close_times: Ints, stamps: Ints | None) -> None:

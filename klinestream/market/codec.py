@@ -17,6 +17,7 @@ import orjson
 from klinestream.market import decimals
 from klinestream.market.errors import RecordError
 from klinestream.market.events import (
+    BINANCE,
     GAP_TEXT_MOST,
     KLINE_INTERVAL,
     NO_SOURCE,
@@ -32,6 +33,7 @@ from klinestream.market.events import (
     Proof,
     SymbolChoice,
     Trade,
+    binance_proof,
     gap_id,
     id_gap_id,
     wire_fields,
@@ -49,10 +51,12 @@ _TRADE_ORIGINS = (Origin.LIVE, Origin.REST, Origin.POSTED, Origin.FILE)
 _GAP_STATES = frozenset(GapState)
 _GAP_SOURCES = frozenset(GapSource)
 _ORIGINS = frozenset(Origin)
+_PROOFS = frozenset(Proof)
 _ROW = ("t", "o", "h", "l", "c", "v", "T", "q", "n", "V", "Q")  # REST's columns; one that says nothing follows them
 # The exchange's own rule for symbols, which lets letters of any script in; the colon parts a venue from a name.
 _SYMBOL = re.compile(r"[\w\-.:]{1,50}")
 _SYMBOL_OR_PATTERN = re.compile(r"[\w\-.:*?]{1,50}")
+_SOURCE = re.compile(r"[a-z0-9._-]{1,50}")
 TIME_MOST_MS = 4_102_444_800_000  # 2100-01-01: past it a time is a fault, not a time
 
 
@@ -87,6 +91,7 @@ def kline_from(record: Any) -> Kline:
         raise RecordError("not a JSON object")
     if record.get("i", KLINE_INTERVAL) != KLINE_INTERVAL:
         raise RecordError(f"i: expected {KLINE_INTERVAL}")
+    record = with_proof(record)
     values: dict[str, Any] = {}
     for name, field in _KLINE.items():
         if name not in record:
@@ -96,6 +101,13 @@ def kline_from(record: Any) -> Kline:
         except RecordError as error:
             raise RecordError(f"{name}: {error}") from None
     return checked(Kline(**values))
+
+
+def with_proof(record: dict[str, Any]) -> dict[str, Any]:
+    """A kline's JSON object with its source and its proof, which older ones don't tell."""
+    if "source" in record or "proof" in record:
+        return record
+    return record | {"source": BINANCE, "proof": binance_proof(record.get("last_trade_id"), record.get("origin", ""))}
 
 
 def kline_of_row(symbol: str, row: Any) -> Kline:
@@ -112,6 +124,10 @@ def checked(kline: Kline) -> Kline:
         raise RecordError("s: expected up to 50 letters, digits or _ - . :")
     if kline.origin not in _ORIGINS:
         raise RecordError(f"origin: expected {', '.join(Origin)}")
+    if not is_source(kline.source):
+        raise RecordError("source: expected up to 50 lower case letters, digits or _ - .")
+    if kline.proof not in _PROOFS:
+        raise RecordError(f"proof: expected {', '.join(Proof)}")
     if kline.open_time_ms % SECOND_MS:
         raise RecordError("t: not a whole second")
     if kline.close_time_ms != kline.open_time_ms + SECOND_MS - 1:
@@ -121,6 +137,16 @@ def checked(kline: Kline) -> Kline:
     if not 0 < kline.low <= kline.high <= decimals.PRICE_MOST:
         raise RecordError("l, h: expected prices above 0 and below 9.2e10")
     return kline
+
+
+@lru_cache(maxsize=1024)
+def is_source(name: str) -> bool:
+    """Whether a name can be that of a source.
+
+    >>> is_source("binance"), is_source("Binance")
+    (True, False)
+    """
+    return _SOURCE.fullmatch(name) is not None
 
 
 @lru_cache(maxsize=65_536)

@@ -53,6 +53,31 @@ class Origin(enum.StrEnum):
     FILE = "file"
 
 
+class Proof(enum.StrEnum):
+    """What proves that nothing is missing before a record."""
+
+    IDS = "ids"
+    """Its ids continue those of the record before."""
+    COUNT = "count"
+    """The source gave as many trades as ids are missing."""
+    NONE = "none"
+    """The source gives nothing to prove it by."""
+
+
+BINANCE = "binance"
+
+
+def binance_proof(last_trade_id: int | None, origin: str) -> Proof:
+    """What proves a kline of Binance's; older records, which don't say so themselves, are of Binance and proved like this.
+
+    >>> binance_proof(7, Origin.DERIVED).value, binance_proof(7, Origin.REST).value, binance_proof(None, Origin.LIVE).value
+    ('ids', 'count', 'none')
+    """
+    if last_trade_id is None:
+        return Proof.NONE
+    return Proof.COUNT if origin == Origin.REST else Proof.IDS
+
+
 @dataclass(frozen=True, slots=True)
 class Kline:
     """One closed 1 s kline of one symbol, with the exchange's own names on the wire."""
@@ -74,7 +99,11 @@ class Kline:
     last_trade_id: int | None = wire(
         "last_trade_id", Kind.TRADE_ID, "id of the newest trade up to its close, through quiet seconds too", nullable=True
     )
-    origin: Origin = wire("origin", Kind.TEXT, "live, derived (a proved quiet second) or rest")
+    origin: Origin = wire(
+        "origin", Kind.TEXT, "live, derived (a proved quiet second), rest, built (from trades), posted (over HTTP) or file"
+    )
+    source: str = wire("source", Kind.TEXT, "where it came from: binance, finnhub, or who posted it", default=BINANCE)
+    proof: Proof = wire("proof", Kind.TEXT, "ids, count or none: what proves that no trade is missing before its close", default=Proof.IDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,20 +416,6 @@ class Prediction:
     inputs: str = wire("inputs", Kind.TEXT, "digest of whose indicators it was made from, and of their since and revision")
     since_ms: int = wire("since", Kind.TIME_MS, "since of those indicators, the latest of them")
     revision: int = wire("revision", Kind.COUNT, "revision of those indicators, their sum", default=0)
-
-
-class Proof(enum.StrEnum):
-    """What proves that nothing is missing before a record."""
-
-    IDS = "ids"
-    """Its ids continue those of the record before."""
-    COUNT = "count"
-    """The source gave as many trades as ids are missing."""
-    NONE = "none"
-    """The source gives nothing to prove it by."""
-
-
-BINANCE = "binance"
 
 
 @dataclass(frozen=True, slots=True)

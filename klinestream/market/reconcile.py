@@ -19,7 +19,7 @@ from typing import Any
 from klinestream.market import decimals
 from klinestream.market.codec import TIME_MOST_MS, kline_object
 from klinestream.market.errors import RecordError
-from klinestream.market.events import SECOND_MS, GapState, Kline, Origin, wire_fields
+from klinestream.market.events import SECOND_MS, GapState, Kline, Origin, Proof, wire_fields
 
 MARKET_FIELDS = ("o", "h", "l", "c", "v", "q", "V", "Q", "n")
 """Wire names of what a kline says of the market; not where it came from, nor trade ids, which REST doesn't tell."""
@@ -258,12 +258,14 @@ class _Second:
             last_trade_id_within=self.last_trade_id,
             last_trade_id=self.last_trade_id,
             origin=Origin.REST,
+            proof=Proof.IDS,
         )
 
 
 def _quiet(symbol: str, opened: int, close: int, last_trade_id: int | None) -> Kline:
     closes = opened + SECOND_MS - 1
-    return Kline(symbol, opened, closes, close, close, close, close, 0, 0, 0, 0, 0, -1, -1, last_trade_id, Origin.REST)
+    proof = Proof.NONE if last_trade_id is None else Proof.IDS
+    return Kline(symbol, opened, closes, close, close, close, close, 0, 0, 0, 0, 0, -1, -1, last_trade_id, Origin.REST, proof=proof)
 
 
 def _word(opened: int, known: Iterable[tuple[int, int, GapState]]) -> GapState | None:

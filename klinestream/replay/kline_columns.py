@@ -9,9 +9,10 @@ import pyarrow as pa
 
 from klinestream.archive.columns import OFFSET, PUBLISHED, TIMESTAMP
 from klinestream.market import decimals
-from klinestream.market.batch import UNKNOWN_ID, KlineBatch, sound
+from klinestream.market.batch import PROOFS, UNKNOWN_ID, Codes, KlineBatch, Names, binance_proofs, sound
+from klinestream.market.codec import is_source
 from klinestream.market.decimals import UNIT, Ints
-from klinestream.market.events import Origin
+from klinestream.market.events import BINANCE, Origin, Proof
 
 NO_OFFSET = -1
 """The offset of an imported kline."""
@@ -19,11 +20,13 @@ SYMBOL, OPENED, CLOSED, TRADES, ORIGIN = "symbol", "open_time_ms", "close_time_m
 PRICES = ("open", "high", "low", "close")
 VOLUMES = ("base_volume", "quote_volume", "taker_base_volume", "taker_quote_volume")
 IDS = ("first_trade_id", "last_trade_id_within", "last_trade_id")
+SOURCE, PROOF = "source", "proof"
 
 Bools = npt.NDArray[np.bool_]
 
 _NONE = -1  # among codes
 _ORIGINS = tuple(origin.value for origin in Origin)
+_PROOFS = tuple(proof.value for proof in PROOFS)
 # 2**64 in units and a remainder: what the upper half of a decimal counts.
 _UPPER_WHOLE, _UPPER_REST = divmod(2**64, UNIT)
 _WHOLE_MOST = 10**decimals.WHOLE_DIGITS
@@ -43,6 +46,8 @@ class ArchivedKlines:
     trades: Ints
     ids: Ints  # (3, rows): first, last within, last so far; UNKNOWN_ID where unknown, or not asked for
     origins: Ints
+    sources: Names  # binance where not asked for
+    proofs: Codes  # places in PROOFS; that of none where not asked for
     published_ms: Ints  # an imported one's is its close time
     offsets: Ints  # NO_OFFSET of imported ones
 
@@ -54,7 +59,7 @@ class ArchivedKlines:
         """As the engine takes them."""
         symbols = tuple(map(self.names.__getitem__, self.codes.tolist()))
         columns = self.open_times, self.prices, self.volumes, self.remainders, self.trades, self.ids, self.origins
-        return KlineBatch(symbols, *columns)
+        return KlineBatch(symbols, *columns, self.sources, self.proofs)
 
     def take(self, rows: Ints | Bools) -> "ArchivedKlines":
         """Some of the rows."""
@@ -86,7 +91,7 @@ def joined(parts: Sequence[ArchivedKlines], names: tuple[str, ...] | None = None
 
 def _none(names: tuple[str, ...]) -> ArchivedKlines:
     one, four, three = np.zeros(0, np.int64), np.zeros((4, 0), np.int64), np.zeros((3, 0), np.int64)
-    return ArchivedKlines(names, one, one, four, four, four, one, three, one, one, one)
+    return ArchivedKlines(names, one, one, four, four, four, one, three, one, np.zeros(0, object), np.zeros(0, np.int8), one, one)
 
 
 def counting(klines: ArchivedKlines, newest: Ints | None = None) -> Bools:
@@ -133,7 +138,7 @@ def coded(column: pa.ChunkedArray) -> tuple[tuple[str, ...], Ints]:
 
 
 def converted(table: pa.Table, names: tuple[str, ...], codes: Ints, with_ids: bool) -> tuple[ArchivedKlines, Bools]:
-    """Rows as columns, and which of them are klines as the jobs take them."""
+    """Rows as columns, and which of them are klines as the jobs take them; `with_ids` those that only proofs need as well."""
     rows, narrow = len(table), np.ones(len(table), np.bool_)
     prices, units, rests = (np.empty((4, rows), np.int64) for _ in range(3))
     for place, name in enumerate(PRICES):
@@ -146,6 +151,8 @@ def converted(table: pa.Table, names: tuple[str, ...], codes: Ints, with_ids: bo
         narrow &= (pairs[:, 1] >= 0) & (pairs[:, 1] <= _UPPER_MOST) & (units[place] < _WHOLE_MOST)
     stamps = _ints(table.column(TIMESTAMP))
     ids, known = _ids(table) if with_ids else (np.full((3, len(table)), UNKNOWN_ID), np.True_)
+    origins = _origins(table.column(ORIGIN))
+    sources, proofs, told = _proved(table, ids[2], origins) if with_ids else _unproved(len(table))
     klines = ArchivedKlines(
         names,
         codes,
@@ -155,12 +162,38 @@ def converted(table: pa.Table, names: tuple[str, ...], codes: Ints, with_ids: bo
         rests,
         _ints(table.column(TRADES)),
         ids,
-        _origins(table.column(ORIGIN)),
+        origins,
+        sources,
+        proofs,
         _ints(table.column(PUBLISHED), stamps),
         _ints(table.column(OFFSET)),
     )
     closes = _ints(table.column(CLOSED))
-    return klines, sound(klines, closes) & (closes == stamps) & narrow & known & (klines.origins != _NONE)
+    return klines, sound(klines, closes) & (closes == stamps) & narrow & known & told & (klines.origins != _NONE)
+
+
+def _proved(table: pa.Table, newest_ids: Ints, origins: Ints) -> tuple[Names, Codes, Bools]:
+    """Sources, proofs, and which rows have both or neither: those of older klines, in whose files there may be no such columns."""
+    by_rule = binance_proofs(newest_ids, np.maximum(origins, 0))
+    if SOURCE not in table.column_names:
+        return np.full(len(table), BINANCE, object), by_rule, np.ones(len(table), np.bool_)
+    names, said = _dictionary(table.column(SOURCE)), _dictionary(table.column(PROOF))
+    older = (names[1] == _NONE) & (said[1] == _NONE)
+    known = np.array([*map(is_source, names[0]), False], np.bool_)[names[1]]
+    sources = np.array([*names[0], BINANCE], object)[names[1]]
+    codes = np.array([*(_PROOFS.index(name) if name in _PROOFS else _NONE for name in said[0]), _NONE], np.int8)[said[1]]
+    return sources, np.where(older, by_rule, codes), older | (known & (codes != _NONE))
+
+
+def _unproved(rows: int) -> tuple[Names, Codes, Bools]:
+    return np.full(rows, BINANCE, object), np.full(rows, _PROOFS.index(Proof.NONE), np.int8), np.ones(rows, np.bool_)
+
+
+def _dictionary(column: pa.ChunkedArray) -> tuple[list[str], Ints]:
+    """A column of texts as names and codes; null is -1."""
+    whole = pa.concat_arrays([*column.chunks, pa.array([], column.type)])
+    whole = whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
+    return whole.dictionary.to_pylist(), whole.indices.fill_null(_NONE).to_numpy().astype(np.int64)
 
 
 def _split(pairs: Ints) -> tuple[Ints, Ints]:

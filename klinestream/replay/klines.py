@@ -30,6 +30,8 @@ from klinestream.replay.kline_columns import (
     OPENED,
     ORIGIN,
     PRICES,
+    PROOF,
+    SOURCE,
     SYMBOL,
     TRADES,
     VOLUMES,
@@ -45,6 +47,7 @@ IMPORTED = "imported"
 _ANY = "*"
 _MARKET = (SYMBOL, OPENED, CLOSED, *PRICES, *VOLUMES, TRADES, ORIGIN)
 _OWN = (OFFSET, TIMESTAMP, PUBLISHED)
+_PROVING = (*IDS, SOURCE, PROOF)  # the last two not in older files
 
 
 @dataclass(slots=True)
@@ -72,7 +75,7 @@ class KlineArchive:
     topic: Topic = KLINES
     """Or the one of the repairs."""
     with_ids: bool = True
-    """Whether trade ids are wanted: three columns that only the feed's own proof needs."""
+    """Whether trade ids, source and proof are wanted: columns that only the feed's own proof needs."""
     left: Left = field(default_factory=Left)
     _imported_dates: list[str] | None = None
 
@@ -110,7 +113,7 @@ class KlineArchive:
 
     def read_file(self, file: "KlineFile") -> ArchivedKlines:
         """All klines of the wanted symbols in a file."""
-        columns = [*_MARKET, *_OWN, *(IDS if self.with_ids else ()), *((RAW, TOMBSTONE) if file.has_others else ())]
+        columns = [*_MARKET, *_OWN, *(_PROVING if self.with_ids else ()), *((RAW, TOMBSTONE) if file.has_others else ())]
         with _reading(self.files, file.span.path) as opened:
             table = opened.read_row_groups(list(file.groups), columns=columns, use_threads=False)
         table = self._without_others(table) if file.has_others else table
@@ -124,7 +127,7 @@ class KlineArchive:
         for symbol in sorted(symbols):
             for place in self._imported(symbol, from_ms, to_ms):
                 with _reading(self.files, place) as opened:
-                    columns = [*_MARKET, *(IDS if self.with_ids else ())]
+                    columns = [*_MARKET, *(_PROVING if self.with_ids else ())]
                     table = opened.read(columns=columns, use_threads=False)
                 found = self._klines(_as_records(table), {symbol}, place)
                 parts.append(found.take((found.open_times >= from_ms) & (found.open_times < to_ms)))

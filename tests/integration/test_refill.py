@@ -26,7 +26,7 @@ from tests.integration.running_standin import RunningStandin, market, running
 SOON_S = 15.0
 LONG_AGO_MS = 1_700_000_000_000
 KLINES_PATH = "/api/v3/klines"
-OF_THE_FEED_ALONE = ("f", "L", "last_trade_id", "origin", "i")
+OF_THE_FEED_ALONE = ("f", "L", "last_trade_id", "origin", "source", "proof", "i")
 
 
 @pytest.fixture

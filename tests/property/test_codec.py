@@ -1,5 +1,7 @@
 """Klines survive the codec, and a whole batch is read as its lines are one by one."""
 
+from dataclasses import replace
+
 import orjson
 import pytest
 from hypothesis import given
@@ -7,10 +9,11 @@ from hypothesis import strategies as st
 
 from klinestream.market import batch, codec, decimals, partitions
 from klinestream.market.errors import RecordError
-from klinestream.market.events import Kline
-from tests.klines import klines
+from klinestream.market.events import Kline, Origin, Proof
+from tests.klines import kline, klines
 
 GOOD = codec.encode_kline
+USUAL = b',"source":"binance","proof":"ids"}'
 
 
 def spoilt(line: bytes, kind: int) -> bytes:
@@ -39,6 +42,11 @@ def spoilt(line: bytes, kind: int) -> bytes:
         lambda: orjson.dumps(record | {"i": "1m"}),
         lambda: orjson.dumps(record | {"origin": "dreamt"}),
         lambda: orjson.dumps(record | {"L": -2}),
+        lambda: orjson.dumps(record | {"source": "Not Mine"}),
+        lambda: orjson.dumps(record | {"source": None}),
+        lambda: orjson.dumps(record | {"proof": "hearsay"}),
+        lambda: orjson.dumps({key: value for key, value in record.items() if key != "source"}),
+        lambda: orjson.dumps({key: value for key, value in record.items() if key != "proof"}),
         lambda: orjson.dumps({key: value for key, value in record.items() if key != "Q"}),
         lambda: b'{"s":"' + b"x" * 100 + b'"',
     ]
@@ -51,7 +59,7 @@ def test_a_kline_survives_the_codec(kline: Kline) -> None:
     assert codec.decode_kline(codec.encode_kline(kline)) == kline
 
 
-@given(st.lists(st.tuples(klines(), st.one_of(st.none(), st.integers(0, 23))), max_size=12))
+@given(st.lists(st.tuples(klines(), st.one_of(st.none(), st.integers(0, 28))), max_size=12))
 def test_a_batch_is_read_as_its_lines_are(rows: list[tuple[Kline, int | None]]) -> None:
     """Whatever stands beside a line, it is read, or refused, as it is alone."""
     lines = [GOOD(kline) if kind is None else spoilt(GOOD(kline), kind) for kline, kind in rows]
@@ -65,6 +73,44 @@ def test_a_batch_is_read_as_its_lines_are(rows: list[tuple[Kline, int | None]]) 
     assert {place: read.kline(row) for row, place in enumerate(places.tolist())} == one_by_one
     assert {line.row: line.reason for line in bad} == reasons
     assert set(reasons) == {place for place, (_, kind) in enumerate(rows) if kind is not None}
+
+
+def older(kline: Kline) -> bytes:
+    """The kline as a record of the version before source and proof."""
+    record = orjson.loads(GOOD(kline))
+    return orjson.dumps({key: value for key, value in record.items() if key not in ("source", "proof")})
+
+
+@given(st.lists(st.tuples(klines(), st.sampled_from(["as it is", "usual", "older"])), max_size=12))
+def test_an_older_kline_is_binances_and_proved_by_its_ids_or_its_count(rows: list[tuple[Kline, str]]) -> None:
+    """A record without source and proof, alone or beside others, reads as one that says what the rule of docs/topics.md says."""
+    usual = {"source": "binance", "proof": Proof.IDS}
+    given_ = [replace(one, **usual) if kind == "usual" else one for one, kind in rows]
+    expected = []
+    for one, (_, kind) in zip(given_, rows, strict=True):
+        ruled = Proof.NONE if one.last_trade_id is None else Proof.COUNT if one.origin is Origin.REST else Proof.IDS
+        expected.append(replace(one, source="binance", proof=ruled) if kind == "older" else one)
+    lines = [older(one) if kind == "older" else GOOD(one) for one, (_, kind) in zip(given_, rows, strict=True)]
+    assert [codec.decode_kline(line) for line in lines] == expected
+    read, _, bad = batch.decode(lines)
+    assert not bad
+    assert [read.kline(row) for row in range(len(read))] == expected
+
+
+def test_the_last_word_on_a_proof_counts() -> None:
+    """A line that names its source and proof twice, or within another object, is read in a batch as it is alone."""
+    line = GOOD(kline())
+    assert line.endswith(USUAL)
+    twice = line[:-1] + line[-len(USUAL) :]
+    first = line.replace(USUAL, b',"source":"finnhub","proof":"none"' + USUAL)
+    inner = older(kline())[:-1] + b',"x":{"y":1' + USUAL + b"}"
+    open_ = older(kline())[:-1] + b',"x":{"y":1' + USUAL
+    for lines in ([twice], [first], [inner], [twice, first], [first, inner], [inner, line], [older(kline()), line]):
+        read, _, bad = batch.decode(lines)
+        assert not bad
+        assert [read.kline(row) for row in range(len(read))] == [codec.decode_kline(one) for one in lines]
+    read, _, bad = batch.decode([open_, line])
+    assert (len(read), [one.row for one in bad]) == (1, [0])
 
 
 @given(st.lists(st.tuples(klines(), st.booleans()), max_size=8))
@@ -105,7 +151,7 @@ def test_columns_refuse_what_parse_refuses(text: str) -> None:
 
 @given(klines(), klines())
 def test_content_tells_klines_apart(one: Kline, other: Kline) -> None:
-    """Digests are equal where the market's fields are, whatever origin and trade ids say."""
+    """Digests are equal where the market's fields are, whatever origin, trade ids, source and proof say."""
     market = ("open", "high", "low", "close", "base_volume", "quote_volume", "taker_base_volume", "taker_quote_volume", "trades")
     same = all(getattr(one, name) == getattr(other, name) for name in market)
     digests = batch.from_klines([one, other]).content()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from klinestream.market import codec, decimals
 from klinestream.market.continuity import Publish
 from klinestream.market.errors import RecordError
-from klinestream.market.events import Origin
+from klinestream.market.events import Origin, Proof
 from producer.frames import AHEAD_MOST_MS, ClosedKline, Passed, Reply, Shutdown, closed, decode
 from producer.outlet import kline_value
 
@@ -79,10 +79,14 @@ def test_every_origin_gives_the_codecs_bytes() -> None:
     """A kline of REST, whose ids follow from those before, and a derived quiet second are written as the codec writes them."""
     plain = codec.kline_from(KLINE | {"f": None, "L": None, "last_trade_id": None, "origin": Origin.REST})
     found = kline_value("BTCUSDT", Publish(plain.open_time_ms, closed(plain), "0.00200000", Origin.REST, 100, 200, 200))
-    assert found == codec.encode_kline(replace(plain, first_trade_id=100, last_trade_id_within=200, last_trade_id=200))
+    known = replace(plain, first_trade_id=100, last_trade_id_within=200, last_trade_id=200, proof=Proof.COUNT)
+    assert found == codec.encode_kline(known)
     quiet = orjson.loads(found) | dict.fromkeys("ohl", "0.00200000") | dict.fromkeys("vqVQ", "0.00000000") | {"n": 0, "f": -1, "L": -1}
     derived: Publish[ClosedKline] = Publish(plain.open_time_ms, None, "0.00200000", Origin.DERIVED, -1, -1, 200)
-    assert kline_value("BTCUSDT", derived) == codec.encode_kline(codec.kline_from(quiet | {"origin": Origin.DERIVED}))
+    assert kline_value("BTCUSDT", derived) == codec.encode_kline(codec.kline_from(quiet | {"origin": Origin.DERIVED, "proof": "ids"}))
+    unknown: Publish[ClosedKline] = replace(derived, first_trade_id=None, last_trade_id_within=None, last_trade_id=None)
+    bare = quiet | {"f": None, "L": None, "last_trade_id": None, "origin": Origin.DERIVED, "proof": "none"}
+    assert kline_value("BTCUSDT", unknown) == codec.encode_kline(codec.kline_from(bare))
 
 
 prices = st.integers(1, 10**20).map(decimals.show)

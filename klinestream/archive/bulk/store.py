@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from klinestream.archive.bulk.names import BulkName
 from klinestream.archive.bulk.rows import array
+from klinestream.archive.bulk.tables import with_proof
 from klinestream.archive.files import Files
 from klinestream.market.errors import ArchiveError
 
@@ -149,7 +150,7 @@ class Store:
             raise ArchiveError(f"{FOLDER}/{place}: it doesn't say what it holds: remove it, and import its files again") from None
         if _digest(kept) != digest:
             raise ArchiveError(f"{FOLDER}/{place}: isn't as it was written (its digest differs): remove it, and import its files again")
-        return kept
+        return Kept(with_proof(kept.table, kept.about.made_from), kept.about)
 
     def put_aside(self, place: str, kept: Kept) -> None:
         """Write a table, which is not there before it is settled. Raises ArchiveError."""

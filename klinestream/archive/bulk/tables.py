@@ -1,6 +1,7 @@
 """Imported rows as tables: klines and candles in the columns of their events, trades in columns of their own.
 
-The exchange's klines are as REST would give them: `origin` is rest, trade ids are unknown. Klines from trades know theirs.
+The exchange's klines are as REST would give them: `origin` is rest, trade ids are unknown, and nothing proves them. Klines from
+trades know theirs, which continue each other.
 """
 
 from collections.abc import Callable
@@ -10,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from klinestream.archive.bulk.amounts import amounts, decimals, price_decimals, prices
-from klinestream.archive.bulk.names import AGG_TRADES, KLINES, BulkName
+from klinestream.archive.bulk.names import AGG_TRADES, KLINES, TRADES, BulkName
 from klinestream.archive.bulk.rows import MS_US, Rows, array, ints, table, times_us
-from klinestream.archive.columns import PRICE, VOLUME, layout
+from klinestream.archive.columns import LATER, PRICE, VOLUME, as_of_now, layout
 from klinestream.market.decimals import Ints
-from klinestream.market.events import SECOND_MS, Candle, CandleOrigin, Kline, Origin
+from klinestream.market.events import BINANCE, SECOND_MS, Candle, CandleOrigin, Kline, Origin, Proof
 from klinestream.market.trade_seconds import SecondColumns, TradeColumns
 
 KLINE_SCHEMA = pa.schema([pa.field(column.name, column.type) for column in layout(Kline).columns])
@@ -43,9 +44,26 @@ AGG_TRADE_SCHEMA = pa.schema(
 _TOLD = ("open", "high", "low", "close", "base_volume", "quote_volume", "taker_base_volume", "taker_quote_volume", "trades")
 
 
+# By what klines were made from.
+_PROVED = {
+    KLINES: {"source": BINANCE, "proof": Proof.NONE.value},
+    TRADES: {"source": BINANCE, "proof": Proof.IDS.value},
+}
+
+
+def with_proof(table: pa.Table, made_from: str) -> pa.Table:
+    """Imported klines with source and proof, which tables of an older version lack; any other table as it is."""
+    if table.column_names != KLINE_SCHEMA.names[: -len(LATER)]:
+        return table
+    found = as_of_now(Kline, table)
+    for name, value in _PROVED[made_from].items():
+        found = found.set_column(KLINE_SCHEMA.get_field_index(name), name, pa.repeat(pa.scalar(value, pa.string()), len(table)))
+    return found
+
+
 def klines_of(name: BulkName, held: list[Rows]) -> pa.Table:
     """The exchange's own 1 s klines."""
-    return _told(name, held, KLINE_SCHEMA, {"origin": Origin.REST.value})
+    return _told(name, held, KLINE_SCHEMA, {"origin": Origin.REST.value, **_PROVED[KLINES]})
 
 
 def candles_of(name: BulkName, held: list[Rows]) -> pa.Table:
@@ -91,6 +109,7 @@ def klines_from(symbol: str, seconds: SecondColumns) -> pa.Table:
         "last_trade_id_within": pa.array(seconds.last_ids_within),
         "last_trade_id": pa.array(seconds.last_ids),
         "origin": Origin.REST.value,
+        **_PROVED[TRADES],
     }
     return _table(KLINE_SCHEMA, symbol, seconds.open_times, SECOND_MS, columns)
 
