@@ -470,7 +470,7 @@ class TradeWindow:
 
 @dataclass(frozen=True, slots=True)
 class OrderBook:
-    """The best levels of one symbol's book after an update, and what follows from them. Identity: symbol, update id."""
+    """The best levels of one symbol's book after an update, and what follows from them. Identity: symbol, update id and since."""
 
     symbol: str = wire("s", Kind.TEXT, "symbol, upper case")
     time_ms: int = wire("E", Kind.TIME_MS, "event time of the newest update it holds; the record's timestamp")
@@ -491,8 +491,10 @@ class OrderBook:
     imbalance_20: float | None = wire(
         "imbalance_20", Kind.NUMBER, "the same of the best 20 levels' quantities; null while a side is empty", nullable=True
     )
-    depth: dict[str, tuple[float, float]] = wire(
-        "depth", Kind.ROWS, "by distance from the mid in basis points: base quantity of bids and of asks within it, of the whole book known"
+    depth: dict[str, tuple[float | None, float | None]] = wire(
+        "depth",
+        Kind.ROWS,
+        "by distance from the mid in basis points: base quantity of bids and of asks within it; null where the book isn't known so far",
     )
     since_id: int = wire("since", Kind.COUNT, "update id of the snapshot that its contiguous run began with")
     source: str = wire("source", Kind.TEXT, "where it came from: binance")
