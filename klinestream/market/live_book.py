@@ -27,8 +27,8 @@ from klinestream.market.order_book import Book, Diff, Snapshot
 
 EACH_MS = 100
 """The exchange sends a diff as often as that: to publish so often is to publish each."""
-HELD_MOST = 300
-"""Diffs that are held at most, half a minute of them: three times what an answer may take. The oldest of more are useless by then."""
+HELD_MOST = 150
+"""Diffs that are held at most, fifteen seconds of them: more than an answer takes. The oldest of more are useless by then."""
 COMPARED_EVERY_MS = 3_600_000
 
 

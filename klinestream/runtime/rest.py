@@ -31,6 +31,9 @@ AGG_TRADES_WEIGHT = 4
 TRADES_MOST = 1000
 """How many single trades one answer holds."""
 OLD_TRADES_WEIGHT = 25
+DEPTH_MOST = 5000
+"""How many levels a side one answer holds."""
+_DEPTH_WEIGHTS = ((100, 5), (500, 25), (1000, 50), (DEPTH_MOST, 250))  # up to so many levels
 _TIME_WEIGHT, _INFO_WEIGHT = 1, 20
 _CLOSE_COLUMN = 6
 _TIMEOUT_S = 10.0
@@ -168,6 +171,15 @@ class Rest:
         query: dict[str, str | int] = {"symbol": symbol, "fromId": from_id, "limit": limit}
         return self._trades("/api/v3/historicalTrades", OLD_TRADES_WEIGHT, query, single_trade_of, urgent)
 
+    def depth(self, symbol: str, levels: int, *, urgent: bool = False) -> dict[str, Any]:
+        """The best levels of a symbol's book as the exchange gives them, nothing checked. Raises ExchangeError."""
+        path = "/api/v3/depth"
+        answer = self._answer(path, depth_weight(levels), {"symbol": symbol, "limit": levels}, urgent)
+        found = _json(answer)
+        if not isinstance(found, dict):
+            raise ExchangeError(f"expected a book from {self._base}{path}, got {answer.text[:200]!r}: check exchange.rest_url")
+        return found
+
     def _agg_trades_page(self, query: dict[str, str | int], urgent: bool = False) -> list[AggTrade]:
         return self._trades("/api/v3/aggTrades", AGG_TRADES_WEIGHT, query, agg_trade_of, urgent)
 
@@ -243,6 +255,15 @@ class Rest:
             "the exchange refuses requests from this region, asking another address from now on", refused=self._base, now=self._fallback
         )
         self._base = self._fallback
+
+
+def depth_weight(levels: int) -> int:
+    """What a request for so many levels a side costs.
+
+    >>> depth_weight(100), depth_weight(1000)
+    (5, 50)
+    """
+    return next(weight for most, weight in _DEPTH_WEIGHTS if levels <= most)
 
 
 def check_span(from_ms: int, to_ms: int) -> None:
