@@ -10,10 +10,13 @@ from fastapi import FastAPI, Response, WebSocket
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from klinestream.market.ledger import Ledger
+from klinestream.market.topics import WINDOWS, Topic
 from klinestream.runtime.kafka import Reader
 from klinestream.runtime.server_sections import ServerConfig
 from klinestream.runtime.watched import WatchedWriter
 from server.access.guards import guard
+from server.books.feed import BookFeed
+from server.books.store import BookStore
 from server.candles.feed import CandleFeed
 from server.candles.store import CandleStore
 from server.client import POLICY_VIOLATION
@@ -26,6 +29,7 @@ from server.metrics import Metrics
 from server.pages import add_pages
 from server.pipeline import routes as pipeline_rest
 from server.pipeline.pipeline import Pipeline
+from server.rest import books as rest_books
 from server.rest import correlations as rest_correlations
 from server.rest import market as rest_market
 from server.rest import routes as rest
@@ -48,29 +52,31 @@ def create_app(
     open_reader: Callable[[], Reader],
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     *,
+    windows: Topic = WINDOWS,
     writer: WatchedWriter | None = None,
     read_gaps: Callable[[], Ledger] = Ledger,
 ) -> FastAPI:
     """A server that reads by `open_reader`, in threads of its own from the application's start to its end.
 
-    `writer` is told what clients look at; it starts and ends with the application. `read_gaps` is called in a thread, when
-    somebody asks for gaps.
+    `windows` is where the windows come from: over klines, or over trades. `writer` is told what clients look at; it starts and ends
+    with the application. `read_gaps` is called in a thread, when somebody asks for gaps.
     """
     metrics = Metrics()
     span_ms = config.history_s * 1000
-    history = History(span_ms, windows_most=config.history_s * WINDOWS_A_SECOND_MOST, symbols_most=SYMBOLS_MOST)
-    store = CandleStore(config.history_candles)
-    streams = Stream(config, history, store, now_ms)
+    history = History(span_ms, windows_most=config.history_s * WINDOWS_A_SECOND_MOST, symbols_most=SYMBOLS_MOST, topic=windows)
+    store, books = CandleStore(config.history_candles), BookStore()
+    streams = Stream(config, history, store, now_ms, books)
     hub = Hub(config, history, streams, metrics, now_ms)
-    feed = Feed(open_reader, hub, metrics, now_ms, span_ms=span_ms)
+    feed = Feed(open_reader, hub, metrics, now_ms, span_ms=span_ms, topic=windows)
     candle_feed = CandleFeed(open_reader, store, streams, metrics, now_ms)
-    sources = Sources(hub, feed, store, candle_feed, Gaps(read_gaps), now_ms, Encodings())
+    book_feed = BookFeed(open_reader, books, streams, metrics, now_ms)
+    sources = Sources(hub, feed, store, candle_feed, books, book_feed, Gaps(read_gaps), now_ms, Encodings())
     pipeline = Pipeline(config, sources)
 
     # Without pages of documentation: they load scripts from elsewhere.
     app = FastAPI(
         title="klinestream",
-        lifespan=_lifespan(hub, feed, candle_feed, pipeline, writer),
+        lifespan=_lifespan(sources, pipeline, writer),
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
@@ -81,6 +87,7 @@ def create_app(
     _add_status(app, config, hub, feed, now_ms)
     app.include_router(rest.routes(sources))
     app.include_router(pipeline_rest.routes(pipeline))
+    app.include_router(rest_books.routes(sources))
     app.include_router(rest_market.routes(sources, config.stale_after_s))
     app.include_router(rest_correlations.routes(sources))
     app.include_router(exchange_rest.routes(sources, config.requests_per_s))
@@ -89,13 +96,14 @@ def create_app(
     return app
 
 
-def _lifespan(
-    hub: Hub, feed: Feed, candle_feed: CandleFeed, pipeline: Pipeline, writer: WatchedWriter | None
-) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(sources: Sources, pipeline: Pipeline, writer: WatchedWriter | None) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    hub, feed, others = sources.hub, sources.feed, (sources.candle_feed, sources.book_feed)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         feed.start(asyncio.get_running_loop())
-        candle_feed.start(asyncio.get_running_loop(), after=lambda: feed.state.caught_up)
+        for other in others:
+            other.start(asyncio.get_running_loop(), after=lambda: feed.state.caught_up)
         tasks = [asyncio.create_task(_beat(hub))]
         if writer is not None:
             writer.start()
@@ -103,7 +111,7 @@ def _lifespan(
         yield
         for task in tasks:
             task.cancel()
-        stops = [feed.stop, candle_feed.stop] if writer is None else [feed.stop, candle_feed.stop, writer.stop]
+        stops = [feed.stop, *(other.stop for other in others), *([] if writer is None else [writer.stop])]
         await asyncio.gather(pipeline.close(), *(asyncio.to_thread(stop, FEED_STOP_S) for stop in stops))
 
     return lifespan

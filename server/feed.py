@@ -1,4 +1,4 @@
-"""Reads `crypto_data_aggregated` and hands what it finds to the event loop.
+"""Reads the topic of the windows, over klines or over trades, and hands what it finds to the event loop.
 
 One call carries a whole poll, or several that came while the loop was busy.
 """
@@ -11,7 +11,7 @@ import structlog
 
 from klinestream.market.errors import RecordError
 from klinestream.market.events import SECOND_MS
-from klinestream.market.topics import WINDOWS
+from klinestream.market.topics import WINDOWS, Topic
 from klinestream.runtime.kafka import Reader, Record
 from server.hand_over import HandOver
 from server.health import FeedState
@@ -36,12 +36,22 @@ class Sink(Protocol):
 class Feed:
     """Reads from `span_ms` before now, then whatever comes. `state` may be read from any thread."""
 
-    def __init__(self, open_reader: Callable[[], Reader], sink: Sink, metrics: Metrics, now_ms: Callable[[], int], *, span_ms: int) -> None:
+    def __init__(
+        self,
+        open_reader: Callable[[], Reader],
+        sink: Sink,
+        metrics: Metrics,
+        now_ms: Callable[[], int],
+        *,
+        span_ms: int,
+        topic: Topic = WINDOWS,
+    ) -> None:
         """`open_reader` is called again after each trouble with the broker; `now_ms` is the wall clock."""
+        self._topic = topic
         self._sink = sink
         self._metrics = metrics
         self._now_ms = now_ms
-        starts = {WINDOWS.name: lambda reader: reader.offsets_at(WINDOWS.name, now_ms() - span_ms)}
+        starts = {topic.name: lambda reader: reader.offsets_at(topic.name, now_ms() - span_ms)}
         self._batch: list[Entry] = []
         self._reading = Reading("feed", open_reader, starts, self)
         self._hand_over = HandOver(self._reading.stopping)
@@ -54,7 +64,7 @@ class Feed:
     @property
     def reached(self) -> Reached:
         """How far the topic is read."""
-        return self._reading.reached[WINDOWS.name]
+        return self._reading.reached[self._topic.name]
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start to read; findings go to `loop`."""
@@ -76,7 +86,7 @@ class Feed:
         entries = []
         for record in records:
             try:
-                entries.append(entry_from(record, now_ms))
+                entries.append(entry_from(record, now_ms, self._topic.event))
             except RecordError as error:
                 self._metrics.rejected.inc()
                 log.warning("record is no window", partition=record.partition, offset=record.offset, reason=str(error))
@@ -104,6 +114,6 @@ class Feed:
         newest_ms = max((entry.end_ms for entry in entries if not entry.revision), default=None)
         if newest_ms is None or not self.state.caught_up:
             return
-        # A window that ends at .5 has no newer klines than the one that ends at .0 before it.
-        closed_ms = newest_ms // SECOND_MS * SECOND_MS
+        # A window over klines that ends at .5 has no newer ones than the one that ends at .0 before it.
+        closed_ms = newest_ms // SECOND_MS * SECOND_MS if self._topic is WINDOWS else newest_ms
         self._metrics.close_to_held_seconds.observe(max(0, now_ms - closed_ms) / SECOND_MS)

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from klinestream.market.topics import WINDOWS, Topic
+
 Cursor = Mapping[int, int]
 """Partition → offset of the first record that the holder has not seen."""
 
@@ -93,9 +95,10 @@ class History:
     `windows_most` bounds each symbol, `symbols_most` their number: garbage must not fill the memory.
     """
 
-    def __init__(self, span_ms: int, *, windows_most: int, symbols_most: int) -> None:
-        """Start empty; see `begin`."""
+    def __init__(self, span_ms: int, *, windows_most: int, symbols_most: int, topic: Topic = WINDOWS) -> None:
+        """Start empty; see `begin`. `topic` is where all of it comes from."""
         self.span_ms = span_ms
+        self.topic = topic
         self.newest_end_ms: int | None = None
         self._windows_most = windows_most
         self._symbols_most = symbols_most

@@ -23,6 +23,9 @@ IDLE_S = 2.0  # after an assignment the first polls may come back before the bro
 LAG_CHECK_S = 5.0
 BACKOFF_FIRST_S = 0.25
 BACKOFF_MOST_S = 5.0
+WINDOWS_FIRST_MOST_S = 15.0
+"""Windows that aren't there by then don't come now: no job runs, or the topic is long."""
+LOOK_S = 0.1
 
 Starts = Callable[[Reader], Mapping[int, int]]
 """Partition → offset at which a topic's reading begins."""
@@ -60,8 +63,10 @@ class Reached:
 class Reading:
     """Reads topics, each from its start, then whatever comes. `state` and `reached` may be read from any thread."""
 
-    def __init__(self, name: str, open_reader: Callable[[], Reader], topics: Mapping[str, Starts], sink: Sink) -> None:
-        """`open_reader` is called again after each trouble with the broker."""
+    def __init__(
+        self, name: str, open_reader: Callable[[], Reader], topics: Mapping[str, Starts], sink: Sink, *, wait_most_s: float = BACKOFF_MOST_S
+    ) -> None:
+        """`open_reader` is called again after each trouble with the broker, after `wait_most_s` at the latest."""
         self.state = FeedState()
         self.complete = False
         """All that was there has been read: stays so when the broker is away, until a topic is another one."""
@@ -70,14 +75,17 @@ class Reading:
         self._open_reader = open_reader
         self._topics = topics
         self._sink = sink
+        self._wait_most_s = wait_most_s
+        self._after: Callable[[], bool] = lambda: True
         self._next: dict[Place, int] = {}
         self._counted: dict[str, int] = {}
         self._measured_s = time.monotonic()
         # A daemon: a client library that hangs in a dead broker must not keep the process alive.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
-    def start(self) -> None:
-        """Start to read."""
+    def start(self, after: Callable[[], bool] = lambda: True) -> None:
+        """Start to read, once `after` says so, or after 15 s: a chart's windows come first."""
+        self._after = after
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
@@ -87,12 +95,15 @@ class Reading:
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        waits = _backoff()
+        for _ in range(round(WINDOWS_FIRST_MOST_S / LOOK_S)):
+            if self._after() or self.stopping.wait(LOOK_S):
+                break
+        waits = _backoff(self._wait_most_s)
         while not self.stopping.is_set():
             try:
                 with closing(self._open_reader()) as reader:
                     targets = self._assign(reader)
-                    waits = _backoff()
+                    waits = _backoff(self._wait_most_s)
                     self._read(reader, targets)
             except BrokerError as error:
                 self.state = FeedState(caught_up=False, fault=str(error))
@@ -176,9 +187,9 @@ class Reading:
             self._counted[topic] = reached.read
 
 
-def _backoff() -> Iterator[float]:
+def _backoff(most_s: float) -> Iterator[float]:
     """Waits between attempts: doubled up to the most, with jitter so that replicas don't come in step."""
     wait_s = BACKOFF_FIRST_S
     while True:
         yield wait_s * random.uniform(0.5, 1.0)  # noqa: S311  # not a secret
-        wait_s = min(BACKOFF_MOST_S, 2 * wait_s)
+        wait_s = min(most_s, 2 * wait_s)

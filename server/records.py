@@ -1,5 +1,7 @@
-"""Records of `crypto_data_aggregated` as entries of the history. Pure; strict, since what passes goes to browsers as it is."""
+"""Records of windows, over klines or over trades, as entries of the history. Pure; strict, since what passes goes to browsers as it is."""
 
+from collections.abc import Callable
+from dataclasses import Field, dataclass
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any
@@ -7,19 +9,16 @@ from typing import Any
 import orjson
 
 from klinestream.market.errors import RecordError
-from klinestream.market.events import Kind, Window, wire_fields
+from klinestream.market.events import Kind, TradeWindow, Window, wire_fields
 from klinestream.market.topics import PUBLISHED_HEADER
 from klinestream.runtime.kafka import Record
 from server.history import Entry
 
 VALUE_MOST_BYTES = 4096
-"""A window takes about 250 bytes: anything of this size is not one."""
+"""A window takes about 250 bytes, one over trades 400: anything of this size is not one."""
 AHEAD_MOST_MS = 60_000
 """A window from further in the future would push all others out of the history; the feed itself allows 60 s."""
 
-_FIELDS = wire_fields(Window)
-_VALUES = itemgetter(*_FIELDS)
-_COUNTS = tuple(name for name, f in _FIELDS.items() if f.metadata["kind"] in (Kind.TIME_MS, Kind.COUNT))
 # What orjson makes of each kind. It refuses numbers that are not finite, and takes true for no integer.
 _TYPES: dict[Kind, set[type]] = {
     Kind.TEXT: {str},
@@ -30,8 +29,26 @@ _TYPES: dict[Kind, set[type]] = {
 }
 
 
-def entry_from(record: Record, now_ms: int) -> Entry:
-    """A record as an entry; raises RecordError with a short, stable reason."""
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What a window of a kind has to look like."""
+
+    fields: dict[str, Field[Any]]
+    values: Callable[[dict[str, Any]], tuple[Any, ...]]
+    counts: tuple[str, ...]
+
+
+def _form(event: type[Any]) -> _Form:
+    fields = wire_fields(event)
+    counts = tuple(name for name, field in fields.items() if field.metadata["kind"] in (Kind.TIME_MS, Kind.COUNT))
+    return _Form(fields, itemgetter(*fields), counts)
+
+
+_FORMS = {event.__name__: _form(event) for event in (Window, TradeWindow)}
+
+
+def entry_from(record: Record, now_ms: int, event: type[Any] = Window) -> Entry:
+    """A record as an entry; raises RecordError with a short, stable reason. `event` is a window of either kind."""
     value = record.value
     if value is None or len(value) > VALUE_MOST_BYTES:
         raise RecordError(f"expected a value of at most {VALUE_MOST_BYTES} bytes")
@@ -41,9 +58,9 @@ def entry_from(record: Record, now_ms: int) -> Entry:
         raise RecordError("not JSON") from None
     if not isinstance(window, dict):
         raise RecordError("not a JSON object")
-    fault = _fault(window)
+    fault = _fault(window, event.__name__)
     if fault is not None:
-        raise RecordError(f"{fault}: missing, or not as events.Window says")
+        raise RecordError(f"{fault}: missing, or not as events.{event.__name__} says")
     if window["window_end"] > now_ms + AHEAD_MOST_MS:
         raise RecordError("window_end: lies in the future")
     return Entry(
@@ -58,27 +75,28 @@ def entry_from(record: Record, now_ms: int) -> Entry:
     )
 
 
-def _fault(window: dict[str, Any]) -> str | None:
+def _fault(window: dict[str, Any], event: str) -> str | None:
     """The first field that isn't as the event says."""
+    form = _FORMS[event]
     try:
-        misfit = _misfit(tuple(map(type, _VALUES(window))))
+        misfit = _misfit(event, tuple(map(type, form.values(window))))
     except KeyError as missing:
         return str(missing.args[0])
     if misfit is not None:
         return misfit
-    for name in _COUNTS:
+    for name in form.counts:
         if window[name] < 0:
             return name
     return None if window["symbol"] else "symbol"
 
 
 @lru_cache(maxsize=256)
-def _misfit(types: tuple[type, ...]) -> str | None:
+def _misfit(event: str, types: tuple[type, ...]) -> str | None:
     """The first field whose value isn't of a type that its kind allows.
 
     Nearly all windows have the same types, so they are looked up as a whole, many times as fast as field by field.
     """
-    for (name, field), found in zip(_FIELDS.items(), types, strict=True):
+    for (name, field), found in zip(_FORMS[event].fields.items(), types, strict=True):
         nothing = field.metadata["nullable"] and found is type(None)
         if found not in _TYPES[field.metadata["kind"]] and not nothing:
             return name

@@ -8,6 +8,7 @@ import structlog
 import uvicorn
 
 from klinestream.market.errors import StackError
+from klinestream.market.kinds import WINDOWS_OF
 from klinestream.runtime.config import Config
 from klinestream.runtime.gap_ledger import read_ledger
 from klinestream.runtime.kafka import open_reader
@@ -39,6 +40,7 @@ def run(config: Config) -> None:
     app = create_app(
         config.server,
         lambda: open_reader(config.kafka, "klinestream-server"),
+        windows=WINDOWS_OF[config.windows.source],
         writer=writer,
         read_gaps=lambda: read_ledger(config.kafka),
     )

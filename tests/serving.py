@@ -167,14 +167,14 @@ class ServerProcess:
     """`klinestream server` as a process of its own, on a free port that it keeps when it is started again."""
 
     def __init__(self, bootstrap_servers: str, log: Path, **settings: object) -> None:
-        """`settings` are keys of `[server]`."""
+        """`settings` are keys of `[server]`; one with two underscores is of another table."""
         [self.port] = free_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
         self.websocket_url = f"ws://127.0.0.1:{self.port}/ws"
         self.http = httpx.Client(base_url=self.url, timeout=5)
         self._log = log
         keys = {"server__port": self.port, "kafka__bootstrap_servers": bootstrap_servers, "kafka__connect_timeout_s": 2}
-        keys |= {f"server__{key}": value for key, value in settings.items()}
+        keys |= {key if "__" in key else f"server__{key}": value for key, value in settings.items()}
         self._environment = {f"KLINESTREAM_{key.upper()}": str(value) for key, value in keys.items()}
         self._process: subprocess.Popen[bytes] | None = None
 

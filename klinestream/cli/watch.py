@@ -1,6 +1,6 @@
 """`klinestream watch`: a symbol's records as they come, in a table that moves, or as lines."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +23,12 @@ _COLUMNS = ("symbol", "kind", "interval", "time (UTC)", "close", "")
 
 def watch(
     ctx: typer.Context,
-    symbols: Annotated[list[str], typer.Argument(metavar="SYMBOL", help="Symbols, or patterns with * and ? in quotes, such as '*USDT'.")],
+    symbols: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[KIND] SYMBOL", help="Symbols, or patterns with * and ? in quotes, such as '*USDT'; kinds may stand before."
+        ),
+    ],
     *,
     kinds: Annotated[list[RecordKind] | None, typer.Option("--kind", help="What to watch, windows by default; may be repeated.")] = None,
     intervals: Annotated[
@@ -39,9 +44,10 @@ def watch(
     from klinestream.client import follow
 
     say = _Said()
+    before, names = parted(symbols)
     batches = follow(
-        [symbol.upper() for symbol in symbols],
-        [kind.value for kind in kinds or [RecordKind.WINDOWS]],
+        [name.upper() for name in names],
+        [kind.value for kind in [*before, *(kinds or ())] or [RecordKind.WINDOWS]],
         intervals or ["1m"],
         limit=limit,
         url=server or _address(ctx.obj),
@@ -53,6 +59,18 @@ def watch(
         _show(islice(found, count or None), say, as_json=as_json, no_table=no_table)
     except KeyboardInterrupt:
         return
+
+
+def parted(words: Sequence[str]) -> tuple[list[RecordKind], list[str]]:
+    """Kinds that stand before the symbols, in lower case, and the symbols; the last word is one.
+
+    >>> parted(["books", "btcusdt"]), parted(["BOOKS"])
+    (([<RecordKind.BOOKS: 'books'>], ['btcusdt']), ([], ['BOOKS']))
+    """
+    count = 0
+    while count < len(words) - 1 and words[count] in tuple(RecordKind):
+        count += 1
+    return [RecordKind(word) for word in words[:count]], list(words[count:])
 
 
 class _Said:
@@ -136,7 +154,9 @@ def _table(rows: dict[tuple[str, str, str], tuple[str, ...]], caption: str) -> "
 
 def _window(record: dict[str, Any]) -> tuple[int, Any, str]:
     rsi = "" if record["rsi"] is None else f"  RSI {record['rsi']:.2f}{'' if record['rsi_ready'] else ' (not ready)'}"
-    return record["window_end"], record["close"], f"average {record['average_price']:.10g}  volume {record['volume']:.6g}{rsi}"
+    # A window over trades may have none.
+    average = "none" if record["average_price"] is None else f"{record['average_price']:.10g}"
+    return record["window_end"], record["close"], f"average {average}  volume {record['volume']:.6g}{rsi}"
 
 
 def _candle(record: dict[str, Any]) -> tuple[int, Any, str]:
@@ -165,10 +185,18 @@ def _signal(record: dict[str, Any]) -> tuple[int, Any, str]:
     return record["t"], record["price"], f"{record['side']}: {record['reason']}{withdrawn}"
 
 
+def _book(record: dict[str, Any]) -> tuple[int, Any, str]:
+    bid, ask = (f"{side[0][0]} × {side[0][1]}" if side else "none" for side in (record["bids"], record["asks"]))
+    told = {"spread": "spread", "imbalance": "imbalance", "imbalance_20": "of 20"}
+    rest = (f"{word} {record[name]:.6g}" for name, word in told.items() if record[name] is not None)
+    return record["E"], "" if record["mid"] is None else record["mid"], "  ".join((f"bid {bid}", f"ask {ask}", *rest))
+
+
 _TOLD: dict[str, Callable[[dict[str, Any]], tuple[int, Any, str]]] = {
     "windows": _window,
     "candles": _candle,
     "provisional": _in_progress,
     "indicators": _indicator,
     "signals": _signal,
+    "books": _book,
 }

@@ -2,6 +2,7 @@
 
 import io
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import httpx
 
@@ -10,7 +11,8 @@ from klinestream.client.address import DEFAULT_URL, ClientError, authorization, 
 if TYPE_CHECKING:
     import polars
 
-KINDS = ("windows", "candles", "indicators", "signals")
+KINDS = ("windows", "candles", "indicators", "signals", "books")
+WITHOUT_INTERVAL = ("windows", "books")
 LIMIT_MOST = 1000
 _TIMEOUT_S = 30.0
 
@@ -28,9 +30,10 @@ def frame(
 ) -> "polars.DataFrame":
     """The newest records of a symbol, in order of time; with `from_ms` the oldest from then on, `to_ms` is exclusive (ms since 1970 UTC).
 
-    `kind` is windows, candles, indicators or signals. The columns are the fields of the topic, prices and volumes of candles exact
-    decimals; windows have no interval. `limit` is up to 1000. `token` is for a server that asks for one; without it that of
-    KLINESTREAM_CLIENT__TOKEN is taken. Raises ClientError.
+    `kind` is windows, candles, indicators, signals or books. The columns are the fields of the topic, prices and volumes of candles exact
+    decimals; windows and books have no interval. Of books it is all but their levels, with two columns for the depth within each
+    distance. `limit` is up to 1000. `token` is for a server that asks for one; without it that of KLINESTREAM_CLIENT__TOKEN is taken.
+    Raises ClientError.
     """
     if kind not in KINDS:
         raise ClientError(f"expected a kind among {', '.join(KINDS)}, got {kind!r}")
@@ -39,9 +42,10 @@ def frame(
     except ImportError:
         raise ClientError("expected polars, which frames are made with, but it isn't installed: pip install polars") from None
     asked = {"symbol": symbol, "from": from_ms, "to": to_ms, "limit": limit, "format": "arrow"}
-    asked |= {} if kind == "windows" else {"interval": interval}
+    asked |= {} if kind in WITHOUT_INTERVAL else {"interval": interval}
     known = {name: value for name, value in asked.items() if value is not None}
-    content = _get(f"{checked(url).rstrip('/')}/api/v1/{kind}", known, authorization(token))
+    path = f"books/{quote(str(known.pop('symbol')), safe='')}/features" if kind == "books" else kind
+    content = _get(f"{checked(url).rstrip('/')}/api/v1/{path}", known, authorization(token))
     return polars.read_ipc_stream(io.BytesIO(content))
 
 

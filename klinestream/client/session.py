@@ -15,7 +15,7 @@ from klinestream.client.address import ClientError
 VERSION = 2
 HELD_MOST = 2000
 """Identities remembered of each series: more than a snapshot can have."""
-_TIMES = {"windows": "window_end", "provisional": "T"}
+_TIMES = {"windows": "window_end", "provisional": "T", "books": "E"}
 
 Record = dict[str, Any]
 _Series = tuple[str, str, str]
@@ -29,7 +29,7 @@ class Batch:
     kind: str
     symbol: str
     interval: str
-    """Empty for windows and provisional."""
+    """Empty for windows, provisional and books."""
     records: Sequence[Record]
     fresh: bool = False
     """They came with a snapshot: some before them may be missing."""

@@ -5,7 +5,6 @@ store, what comes is live: it goes into the store first, and then to the event l
 """
 
 import asyncio
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -24,9 +23,6 @@ from server.reading import Reached, Reading, Starts
 from server.stream.items import Decode, items_of
 from server.stream.series import Item, Positions
 
-WINDOWS_FIRST_MOST_S = 15.0
-"""Windows that aren't there by then don't come now: no job runs, or the topic is long."""
-LOOK_S = 0.1
 NEWEST = 5000
 """Records of candles in progress read of each partition at the start: one of each symbol, several times over."""
 CHUNK = 250
@@ -65,8 +61,6 @@ class CandleFeed:
         self._is_live = False
         self._positions: dict[str, dict[int, int]] = {}
         self._newest_ms: dict[str, int] = {}
-        self._starter = threading.Thread(target=self._start_after, name="candles-first", daemon=True)
-        self._after: Callable[[], bool] = lambda: True
         topics: dict[str, Starts] = {topic.name: _beginnings(topic.name) for topic in (CANDLES, INDICATORS, SIGNALS)}
         topics[PROVISIONAL_CANDLES.name] = _newest
         self._reading = Reading("candles", open_reader, topics, self)
@@ -95,13 +89,10 @@ class CandleFeed:
     def start(self, loop: asyncio.AbstractEventLoop, after: Callable[[], bool]) -> None:
         """Start to read once `after` says so, or after 15 s; what is live goes to `loop`."""
         self._hand_over.to(loop)
-        self._after = after
-        self._starter.start()
+        self._reading.start(after)
 
     def stop(self, timeout_s: float) -> None:
         """Stop reading, and wait for it up to `timeout_s`."""
-        self._reading.stopping.set()
-        self._starter.join(timeout_s)
         self._reading.stop(timeout_s)
 
     def restart(self, topic: str, starts: Mapping[int, int]) -> None:
@@ -143,13 +134,6 @@ class CandleFeed:
     def reconnecting(self) -> None:
         """Count it."""
         self._metrics.reconnects.inc()
-
-    def _start_after(self) -> None:
-        for _ in range(round(WINDOWS_FIRST_MOST_S / LOOK_S)):
-            if self._after() or self._reading.stopping.wait(LOOK_S):
-                break
-        if not self._reading.stopping.is_set():
-            self._reading.start()
 
     def _go_live(self) -> None:
         if self._reading.complete and not self._is_live:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from klinestream.market.events import Candle, FeedGap, Indicators, Kind, Signal, Window, wire_fields
+from klinestream.market.events import Candle, FeedGap, Indicators, Kind, OrderBook, Signal, TradeWindow, Window, wire_fields
 from server.rest.query import MEDIA_TYPES, Format
 
 _KINDS: dict[Kind, dict[str, Any]] = {
@@ -17,6 +17,7 @@ _KINDS: dict[Kind, dict[str, Any]] = {
     Kind.FLAG: {"type": "boolean"},
     Kind.NAMES: {"type": "array", "items": {"type": "string"}},
     Kind.NUMBERS: {"type": "object", "additionalProperties": {"type": ["number", "null"]}},
+    Kind.ROWS: {"type": "array", "items": {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}},
 }
 _SYMBOL, _OPENED = "BTCUSDT", 1_790_000_000_000 // 60_000 * 60_000
 _KEY = {"s": _SYMBOL, "i": "1m", "t": _OPENED, "T": _OPENED + 59_999}
@@ -57,6 +58,12 @@ GAP = {
     **{"s": _SYMBOL, "state": "refilled", "from": _OPENED, "to": _OPENED + 3000, "klines": 3, "source": "rest", "proved": True},
     **{"trades": 42, "reason": "", "time": _OPENED + 3500, "seconds": 3, "producers": ["producer-1"]},
 }
+FEATURES = {
+    **{"s": _SYMBOL, "E": _OPENED + 100, "u": 70_800_000_321, "spread": 0.01, "mid": 61250.005, "microprice": 61250.0079},
+    **{"imbalance": 0.58, "imbalance_20": -0.1204, "depth": {"10": [12.5, 14.25]}, "since": 70_800_000_000},
+    **{"source": "binance", "proof": "ids"},
+}
+BOOK = FEATURES | {"bids": [["61250.00000000", "7.90000000"]], "asks": [["61250.01000000", "2.10000000"]]}
 REACHED = {"read": 480, "behind": 0, "per_s": 2.0}
 
 
@@ -123,7 +130,8 @@ def _columns(head: dict[str, Any], columns: dict[str, tuple[str, Any]]) -> dict[
 
 _SERIES_HEAD = {"symbol": _SYMBOL, "interval": "1m", "more": False}
 _SYMBOL_HEAD = {"symbol": _SYMBOL, "more": False}
-WINDOW_RESPONSES = _table("windows", WINDOW, _schema(Window), _SYMBOL_HEAD, **{"404": _UNKNOWN})
+_WINDOWS = {"anyOf": [_schema(Window), _schema(TradeWindow)], "description": "Over klines, or over trades where windows.source says so."}
+WINDOW_RESPONSES = _table("windows", WINDOW, _WINDOWS, _SYMBOL_HEAD, **{"404": _UNKNOWN})
 SERIES_RESPONSES = {
     name: _table(name, row, _schema(event), head, **{"404": _UNKNOWN, "503": _EARLY})
     for name, row, event, head in (
@@ -135,6 +143,40 @@ SERIES_RESPONSES = {
 _PRODUCERS = {"type": "array", "items": {"type": "string"}, "description": "all producers that spoke of it"}
 _GAP = _schema(FeedGap, leave_out=("producer",), seconds={"type": "integer", "description": "how many seconds"}, producers=_PRODUCERS)
 GAP_RESPONSES = _table("gaps", GAP, _GAP, {"more": False}, **{"503": _EARLY})
+_DEPTH = {
+    "type": "object",
+    "additionalProperties": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
+    "description": wire_fields(OrderBook)["depth"].metadata["meaning"],
+}
+_BOOK = _schema(OrderBook, depth=_DEPTH)
+_NO_BOOK = {
+    "404": _error(404, "a symbol that has an order book", "NOTHING", "start the feed of order books"),
+    "503": _error(503, "crypto_order_book read to its end", "the beginning of it", "try again"),
+}
+FEATURES_RESPONSES = _table("features", FEATURES, _schema(OrderBook, leave_out=("bids", "asks"), depth=_DEPTH), _SYMBOL_HEAD, **_NO_BOOK)
+BOOK_RESPONSES: dict[int | str, Any] = {
+    200: {
+        "description": "The newest book, and how old it is",
+        "content": {
+            MEDIA_TYPES[Format.JSON]: {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        **{"symbol": {"type": "string"}, "server_time": {"type": "integer"}, "age_s": {"type": "number"}},
+                        "book": _BOOK,
+                    },
+                    "required": ["symbol", "server_time", "age_s", "book"],
+                },
+                "example": {"symbol": _SYMBOL, "server_time": _OPENED + 510, "age_s": 0.41, "book": BOOK},
+            }
+        },
+    },
+    **{code: _ERRORS[code] for code in (422, 429)},
+    **{int(code): told for code, told in _NO_BOOK.items()},
+}
+BOOKS_RESPONSES = _object(
+    {"server_time": _OPENED + 510, "caught_up": True, "books": [{"symbol": _SYMBOL, "time": _OPENED + 100, "age_s": 0.41}]}
+)
 SYMBOLS_RESPONSES = _object(
     {
         "symbols": [
@@ -148,11 +190,20 @@ SYMBOLS_RESPONSES = _object(
 STATUS_RESPONSES = _object(
     {
         "server_time": _OPENED,
-        "windows": {"caught_up": True, "fault": None, "newest_end": _OPENED, "age_s": 0.4, "symbols": 2, **REACHED},
+        "windows": {
+            "topic": "crypto_data_aggregated",
+            "caught_up": True,
+            "fault": None,
+            "newest_end": _OPENED,
+            "age_s": 0.4,
+            "symbols": 2,
+            **REACHED,
+        },
         "candles": {
             **{"complete": True, "caught_up": True, "fault": None, "symbols": 2, "topics": {"crypto_candles": REACHED}},
             "held": {"candles": {"rows": 480, "bytes": 60480}},
         },
+        "books": {"caught_up": True, "fault": None, "newest": _OPENED, "age_s": 0.4, "symbols": 2, **REACHED},
     }
 )
 MARKET_RESPONSES = _columns(

@@ -30,7 +30,7 @@ def routes(sources: Sources) -> APIRouter:
 
 
 def _add_series(router: APIRouter, sources: Sources) -> None:
-    store = sources.store
+    store, event = sources.store, sources.hub.history.topic.event
 
     @router.get("/windows", response_class=Response, responses=WINDOW_RESPONSES, summary="Windows of a symbol, by their end")
     async def windows(query: Annotated[WindowsQuery, Query()], request: Request) -> Response:
@@ -39,7 +39,9 @@ def _add_series(router: APIRouter, sources: Sources) -> None:
             raise sources.no_windows(query.symbol)
         more = len(held) > query.limit
         values = held[-query.limit :] if query.from_ms is None else held[: query.limit]
-        return await _answer(sources, (query, request), "windows", {"symbol": query.symbol, "more": more}, lambda: tables.windows(values))
+        return await answered(
+            sources, (query, request), "windows", {"symbol": query.symbol, "more": more}, lambda: tables.windows(values, event)
+        )
 
     @router.get("/candles", response_class=Response, responses=SERIES_RESPONSES["candles"], summary="Closed candles, by open time")
     async def candles(query: Annotated[SeriesQuery, Query()], request: Request) -> Response:
@@ -58,7 +60,7 @@ def _add_series(router: APIRouter, sources: Sources) -> None:
         rows = held(symbol, interval)
         which, more = chosen(rows["t"], query)
         head = {"symbol": symbol, "interval": interval, "more": more}
-        return await _answer(sources, (query, request), name, head, lambda: table(symbol, interval, rows[which]))
+        return await answered(sources, (query, request), name, head, lambda: table(symbol, interval, rows[which]))
 
     @router.get("/signals", response_class=Response, responses=SERIES_RESPONSES["signals"], summary="Signals, by their candle's open time")
     async def signals(query: Annotated[SignalsQuery, Query()], request: Request) -> Response:
@@ -69,7 +71,7 @@ def _add_series(router: APIRouter, sources: Sources) -> None:
         found = [(interval, row) for interval in intervals for row in store.signals.rows(symbol, interval)]
         found.sort(key=lambda signal: int(signal[1]["t"]))
         which, more = chosen([int(row["t"]) for _, row in found], query)
-        return await _answer(
+        return await answered(
             sources, (query, request), "signals", {"symbol": symbol, "more": more}, lambda: tables.signals(symbol, found[which])
         )
 
@@ -80,29 +82,31 @@ def _add_now(router: APIRouter, sources: Sources) -> None:
         query.checked()
         ledger = await sources.gaps.ledger()
         found, more = await sources.encodings.run(lambda: _chosen_gaps(ledger.gaps(), query))
-        return await _answer(sources, (query, request), "gaps", {"more": more}, lambda: tables.gaps(found))
+        return await answered(sources, (query, request), "gaps", {"more": more}, lambda: tables.gaps(found))
 
     @router.get("/symbols", response_class=Response, responses=SYMBOLS_RESPONSES, summary="Every symbol with price, change and age")
     async def symbols() -> Response:
         newest = sources.hub.history.newest()
         body = await sources.encodings.run(lambda: orjson.dumps({"symbols": overview(newest, sources.store, sources.now_ms())}))
-        return _response(body)
+        return response_of(body)
 
     @router.get("/status", response_class=Response, responses=STATUS_RESPONSES, summary="What is there, how old, how far behind")
     async def status() -> Response:
-        return _response(orjson.dumps(_status(sources)))
+        return response_of(orjson.dumps(_status(sources)))
 
 
-async def _answer(
+async def answered(
     sources: Sources, asked: tuple[Span, Request], name: str, head: Mapping[str, Any], table: Callable[[], Table]
 ) -> Response:
+    """A table in the format that is asked for, made in its turn."""
     query, request = asked
     form = query.written_as(request.headers.get("accept"))
     body = await sources.encodings.run(lambda: tables.encoded(table(), form, head, name))
-    return _response(body, form, {MORE: "true" if head["more"] else "false", "vary": "accept"})
+    return response_of(body, form, {MORE: "true" if head["more"] else "false", "vary": "accept"})
 
 
-def _response(body: bytes, form: Format = Format.JSON, headers: Mapping[str, str] | None = None) -> Response:
+def response_of(body: bytes, form: Format = Format.JSON, headers: Mapping[str, str] | None = None) -> Response:
+    """A body that nobody keeps."""
     return Response(body, 200, {"cache-control": "no-store", **(headers or {})}, form.media_type)
 
 
@@ -125,6 +129,7 @@ def _status(sources: Sources) -> dict[str, Any]:
     history, store, now_ms = sources.hub.history, sources.store, sources.now_ms()
     newest = history.newest_end_ms
     windows = {
+        "topic": history.topic.name,
         "caught_up": sources.feed.state.caught_up,
         "fault": sources.feed.state.fault,
         "newest_end": newest,
@@ -141,4 +146,13 @@ def _status(sources: Sources) -> dict[str, Any]:
         "topics": {topic: asdict(reached) for topic, reached in sources.candle_feed.reached.items()},
         "held": {name: dict(zip(("rows", "bytes"), table.counts(), strict=True)) for name, table in held.items()},
     }
-    return {"server_time": now_ms, "windows": windows, "candles": candles}
+    newest_book, feed = sources.books.newest_ms, sources.book_feed
+    books = {
+        "caught_up": feed.state.caught_up,
+        "fault": feed.state.fault,
+        "newest": newest_book,
+        "age_s": None if newest_book is None else (now_ms - newest_book) / 1000,
+        "symbols": len(sources.books.times()),
+        **asdict(feed.reached),
+    }
+    return {"server_time": now_ms, "windows": windows, "candles": candles, "books": books}

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from klinestream.market.errors import BrokerError
 from klinestream.market.ledger import Ledger
-from klinestream.market.topics import CANDLES, WINDOWS
+from klinestream.market.topics import CANDLES
+from server.books.feed import BookFeed
+from server.books.store import BookStore
 from server.candles.feed import CandleFeed
 from server.candles.store import CandleStore
 from server.clients import Hub
@@ -57,12 +59,14 @@ class Gaps:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Windows, candles, gaps, and who encodes."""
+    """Windows, candles, order books, gaps, and who encodes."""
 
     hub: Hub
     feed: Feed
     store: CandleStore
     candle_feed: CandleFeed
+    books: BookStore
+    book_feed: BookFeed
     gaps: Gaps
     now_ms: Callable[[], int]
     encodings: Encodings
@@ -77,7 +81,9 @@ class Sources:
         state = self.feed.state
         if state.caught_up:
             return RestError(404, "a symbol that has windows", symbol, "see /api/v1/symbols")
-        return RestError(503, f"{WINDOWS.name} read to its end", state.fault or "the beginning of it", "try again", retry_after_s=RETRY_S)
+        return RestError(
+            503, f"{self.hub.history.topic.name} read to its end", state.fault or "the beginning of it", "try again", retry_after_s=RETRY_S
+        )
 
     def progress(self) -> str:
         """How far the store is, for a person."""

@@ -1,4 +1,4 @@
-"""Windows, candles, indicators, signals and gaps as tables, with the names that they have in their topics. Pure."""
+"""Windows, candles, indicators, signals, order books and gaps as tables, with the names that they have in their topics. Pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,9 +6,10 @@ from typing import Any
 import orjson
 
 from klinestream.market.decimals import UNIT
-from klinestream.market.events import FeedGap, Indicators, Kind, Signal, Window, wire_fields
+from klinestream.market.events import FeedGap, Indicators, Kind, OrderBook, Signal, Window, wire_fields
 from klinestream.market.intervals import INTERVALS
 from klinestream.market.ledger import Gap
+from server.books.records import FEATURES
 from server.candles.rows import ORIGINS, PRICES, UNKNOWN_ID, VOLUMES, Rows
 from server.rest.columns import Table, Type
 from server.rest.query import Format
@@ -38,12 +39,25 @@ def _records(table: Table) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in zip(*table.columns.values(), strict=True)]
 
 
-def windows(values: Sequence[bytes]) -> Table:
-    """Windows, as they stand in the topic."""
-    names = tuple(wire_fields(Window))
+def windows(values: Sequence[bytes], event: type[Any] = Window) -> Table:
+    """Windows of either kind, as they stand in the topic."""
+    names = tuple(wire_fields(event))
     found = [orjson.loads(value) for value in values]
     columns = {name: [window[name] for window in found] for name in names}
-    return Table(columns, _types(Window, names), lambda: [orjson.Fragment(value) for value in values])
+    return Table(columns, _types(event, names), lambda: [orjson.Fragment(value) for value in values])
+
+
+def features(values: Sequence[bytes]) -> Table:
+    """Order books without their levels, as they stand in the topic; as columns, each distance's depth is two of them."""
+    names = tuple(name for name in FEATURES if name != "depth")
+    found = [orjson.loads(value) for value in values]
+    columns: dict[str, Sequence[Any]] = {name: [book[name] for book in found] for name in names}
+    types = dict(_types(OrderBook, names))
+    for band in sorted({band for book in found for band in book["depth"]}, key=int):
+        for place, side in enumerate(("bid", "ask")):
+            columns[f"{side}_depth_{band}"] = [book["depth"][band][place] if band in book["depth"] else None for book in found]
+            types[f"{side}_depth_{band}"] = Type.NUMBER
+    return Table(columns, types, lambda: [orjson.Fragment(value) for value in values])
 
 
 def candles(symbol: str, interval: str, rows: Rows) -> Table:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from klinestream.market.kinds import RecordKind
+from server.books.store import BookStore
 from server.candles.rows import Rows
 from server.candles.store import CandleStore, Table
 from server.history import History
@@ -65,8 +66,9 @@ class Answer:
 class Archivist:
     """Looks up what is held of series."""
 
-    def __init__(self, history: History, store: CandleStore, tail: Tail) -> None:
+    def __init__(self, history: History, store: CandleStore, tail: Tail, books: BookStore) -> None:
         """From these; `tail` says from where clients can go on."""
+        self._books = books
         self._history = history
         self._store = store
         self._tail = tail
@@ -80,7 +82,9 @@ class Archivist:
             by_kind.setdefault(each.kind, []).append(each)
         for kind, of_kind in by_kind.items():
             if kind is RecordKind.WINDOWS:
-                self._windows(found, of_kind, cursor.get(kind.topic), most)
+                self._windows(found, of_kind, cursor.get(self._history.topic.name), most)
+            elif kind is RecordKind.BOOKS:
+                self._newest_books(found, of_kind)
             elif kind is RecordKind.PROVISIONAL:
                 self._in_progress(found, of_kind)
             elif self._tail.ready:
@@ -95,7 +99,12 @@ class Archivist:
                 found.snapshots.append(Held(each, values[-most:], more=len(values) > most))
             elif missed:
                 found.missed.append((each, missed))
-        found.positions[RecordKind.WINDOWS.topic] = self._history.positions
+        found.positions[self._history.topic.name] = self._history.positions
+
+    def _newest_books(self, found: Answer, series: Sequence[Series]) -> None:
+        for each in series:
+            book = self._books.newest(each.symbol)
+            found.snapshots.append(Held(each, () if book is None else (book.value,)))
 
     def _in_progress(self, found: Answer, series: Sequence[Series]) -> None:
         for each in series:

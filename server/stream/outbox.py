@@ -2,12 +2,13 @@
 
     quick client   one message a tick: what is new of all its series, joined from parts that all clients share
     queue full     of each series the newest record, how many were left out, and the cursor after all of them
+    order books    never queued: of each symbol the newest that the client hasn't got
 
 Memory is bounded by the queue and one record for each series that the client follows.
 """
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from server.outbox import REPLIES_MOST, Message, Moment
 from server.stream import messages
@@ -34,6 +35,11 @@ class Tick:
             self._message = messages.update(encoding, [part.encoded(encoding) for part in self.parts], self.cursor)
         return self._message
 
+    @property
+    def only_newest_counts(self) -> bool:
+        """Whether all of it is worthless once there is something newer."""
+        return all(part.series.kind.only_newest_counts for part in self.parts)
+
     def without(self, series: Collection[Series]) -> "Tick":
         """What is left of it, maybe nothing; others may hold this one."""
         left = [part for part in self.parts if part.series not in series]
@@ -51,6 +57,8 @@ class StreamOutbox:
         self._answers: deque[Iterator[bytes]] = deque()
         self._ticks: deque[Tick] = deque()
         self._latest: dict[Series, tuple[Item, int]] = {}
+        self._newest: dict[Series, tuple[Item, int]] = {}
+        """Of what nobody goes on from."""
         self._after: dict[str, dict[int, int]] = {}
         self._moment = Moment()
         self._heartbeat: bytes | None = None
@@ -72,7 +80,10 @@ class StreamOutbox:
         self._heartbeat = message
 
     def put(self, tick: Tick) -> None:
-        """Queue a tick; conflates from a full queue until the client has caught up."""
+        """Queue a tick; conflates from a full queue until the client has caught up, and what only counts while it is newest at once."""
+        if tick.only_newest_counts:
+            self._replace(self._newest, tick)
+            return
         if not self._latest and len(self._ticks) < self._ticks_most:
             self._ticks.append(tick)
             return
@@ -86,6 +97,7 @@ class StreamOutbox:
         self._ticks = deque(tick for tick in left if tick.parts)
         for each in series:
             self._latest.pop(each, None)
+            self._newest.pop(each, None)
 
     def take(self) -> Message | None:
         """The next message, or None."""
@@ -101,24 +113,28 @@ class StreamOutbox:
             tick = self._ticks.popleft()
             return self._message(tick.message(self._encoding), tick.moment)
         if self._latest:
-            return self._conflated()
+            message = messages.update(self._encoding, self._parts(self._latest), Cursor(self._after))
+            self._latest, self._after = {}, {}
+            return self._message(message, self._moment)
+        if self._newest:
+            message = messages.update(self._encoding, self._parts(self._newest), None)
+            self._newest = {}
+            return self._message(message, Moment())
         return None
 
-    def _conflated(self) -> Message:
-        parts = [
-            messages.part(self._encoding, series, (item.value,), conflated=left_out) for series, (item, left_out) in self._latest.items()
-        ]
-        cursor = Cursor(self._after)
-        self._latest, self._after = {}, {}
-        return self._message(messages.update(self._encoding, parts, cursor), self._moment)
+    def _parts(self, held: Mapping[Series, tuple[Item, int]]) -> list[bytes]:
+        return [messages.part(self._encoding, series, (item.value,), conflated=left_out) for series, (item, left_out) in held.items()]
 
-    def _conflate(self, tick: Tick) -> None:
+    def _replace(self, latest: dict[Series, tuple[Item, int]], tick: Tick) -> None:
         for part in tick.parts:
-            held, left_out = self._latest.get(part.series, (None, 0))
+            held, left_out = latest.get(part.series, (None, 0))
             newest = max((*part.items, held) if held else part.items, key=lambda item: (item.time_ms, item.rank))
             now_left_out = len(part.items) - (held is None)
             self.conflated += now_left_out
-            self._latest[part.series] = newest, left_out + now_left_out
+            latest[part.series] = newest, left_out + now_left_out
+
+    def _conflate(self, tick: Tick) -> None:
+        self._replace(self._latest, tick)
         for topic, offsets in tick.cursor.positions.items():
             self._after.setdefault(topic, {}).update(offsets)
         self._moment = tick.moment

@@ -82,7 +82,7 @@ def read(message: dict[str, Any]) -> Subscribe | Unsubscribe:
         case "subscribe":
             selection = _selection(message)
             if not selection.intervals and any(kind.has_intervals for kind in selection.kinds):
-                expected = "intervals, for kinds other than windows and provisional"
+                expected = "intervals, for candles, indicators and signals"
                 raise MessageError(expected, "none", f"name some of {', '.join(INTERVALS)}")
             return Subscribe(selection, _cursor(message.get("cursor")), _limit(message.get("limit")))
         case "unsubscribe":

@@ -1,9 +1,10 @@
 """Version 2 of the websocket: who follows which series, and what they get. All of it runs in the event loop's thread.
 
     windows ────────────────────────────────► history ─┐
+    order books ────────────────► their newest, store ─┤
     candles, indicators, signals ─► store (its thread) ├─► answers to a subscribe
                        └─► live ─► tail ───────────────┘
-    both, live ─► parts, one a series, encoded once ─► a tick for each audience ─┬─► written to sockets that are free
+    all of it, live ─► parts, one a series, encoded once ─► a tick for each audience ─┬─► written to sockets that are free
                                                                                   └─► outboxes of the other clients
 
 What waits for a client, and is sent in which order, is decided in `outbox`; who follows the same, in `audiences`.
@@ -16,6 +17,8 @@ from itertools import chain
 from klinestream.market.kinds import RecordKind
 from klinestream.runtime.server_sections import ServerConfig
 from server import history
+from server.books.records import Book
+from server.books.store import BookStore
 from server.candles.store import CandleStore
 from server.client import POLICY_VIOLATION, Client, Closed, Follower
 from server.link import binary_frame, text_frame
@@ -40,8 +43,15 @@ TOLD_AT_ONCE = 32
 class Stream:
     """The clients of version 2. `now_ms` is the wall clock."""
 
-    def __init__(self, config: ServerConfig, windows: history.History, store: CandleStore, now_ms: Callable[[], int]) -> None:
-        """Start with nobody; `windows` and `store` are filled by others."""
+    def __init__(
+        self,
+        config: ServerConfig,
+        windows: history.History,
+        store: CandleStore,
+        now_ms: Callable[[], int],
+        books: BookStore | None = None,
+    ) -> None:
+        """Start with nobody; `windows`, `store` and `books` are filled by others."""
         self.changes = 0
         """How often a symbol got its first follower, or lost its last one."""
         self.on_written: Callable[[Moment, int], None] = lambda *_: None
@@ -51,7 +61,8 @@ class Stream:
         self._windows = windows
         self._store = store
         self._tail = Tail()
-        self._archivist = Archivist(windows, store, self._tail)
+        self._books = BookStore() if books is None else books
+        self._archivist = Archivist(windows, store, self._tail, self._books)
         self._clients: set[Client] = set()
         self._audiences = Audiences()
         self._symbols: Counter[str] = Counter()
@@ -90,7 +101,8 @@ class Stream:
     def heartbeat(self) -> None:
         """Queue a heartbeat for all clients."""
         now_ms = self._now_ms()
-        newest = {kind: self._newest_ms.get(kind) for kind in RecordKind} | {RecordKind.WINDOWS: self._windows.newest_end_ms}
+        newest = {kind: self._newest_ms.get(kind) for kind in RecordKind}
+        newest |= {RecordKind.WINDOWS: self._windows.newest_end_ms, RecordKind.BOOKS: self._books.newest_ms}
         encoded = {encoding.name: messages.heartbeat(encoding, now_ms, newest) for encoding in ENCODINGS.values()}
         frames = {encoding.name: _frame(encoding, encoded[encoding.name]) for encoding in ENCODINGS.values()}
         for client, follower in self._each():
@@ -106,7 +118,7 @@ class Stream:
             series = Series(RecordKind.WINDOWS, symbol)
             if series in self._audiences:
                 parts.append(Part(series, [_item(series, entry) for entry in entries]))
-        self._put(parts, Cursor({RecordKind.WINDOWS.topic: self._windows.positions}), moment)
+        self._put(parts, Cursor({self._windows.topic.name: self._windows.positions}), moment)
         self._meet(news.keys())
 
     def begin(self, positions: Positions, newest_ms: Mapping[str, int]) -> None:
@@ -151,6 +163,17 @@ class Stream:
             if series in self._audiences and is_of(symbol, value):
                 parts.append(Part(series, [Item(series, time_ms, 0, 0, 0, 0, value)]))
         self._put(parts, Cursor({}), Moment())
+
+    def books(self, news: Mapping[str, Book]) -> None:
+        """Queue the newest order books, by symbol, that the store holds already."""
+        parts = []
+        for symbol, book in news.items():
+            series = Series(RecordKind.BOOKS, symbol)
+            if series in self._audiences:
+                entry = book.features
+                parts.append(Part(series, [Item(series, entry.end_ms, 0, entry.since_ms, entry.partition, entry.offset, book.value)]))
+        self._put(parts, Cursor({}), Moment())
+        self._meet(news.keys())
 
     def _subscribe(self, client: Client, follower: Follower, request: Subscribe) -> None:
         selection = request.selection
@@ -202,7 +225,7 @@ class Stream:
         found = set(selection.symbols)
         if selection.patterns:
             # Those met before too: one that is quiet now may come back.
-            known = {*self._met, *self._windows.symbols(), *self._store.candles.symbols()}
+            known = {*self._met, *self._windows.symbols(), *self._store.candles.symbols(), *self._books.times()}
             rules = rules_of(selection.patterns)
             found.update(symbol for symbol in known if rules.wanted(symbol))
         return sorted(found)

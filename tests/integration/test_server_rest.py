@@ -17,17 +17,19 @@ import orjson
 import polars as pl
 import pytest
 
+from klinestream.client import frame as client_frame
 from klinestream.market.decimals import show
 from klinestream.market.events import Candle, Indicators, Signal, wire_fields
-from klinestream.market.topics import CANDLES, INDICATORS, SIGNALS
+from klinestream.market.topics import CANDLES, INDICATORS, ORDER_BOOK, SIGNALS
 from klinestream.runtime import config as configuration
 from klinestream.runtime.kafka import Record
+from tests.books import book_at, book_record
 from tests.candles import best, rows
 from tests.eventually import eventually
 from tests.integration.rest_server import SYMBOLS, Market, published
 from tests.serving import ServerProcess, Windows, ends_between, now_ms, window_at
 from tests.stack import TestBroker
-from tests.topics import publish
+from tests.topics import Topic, publish
 
 with warnings.catch_warnings():
     # It imports names that websockets has deprecated.
@@ -54,6 +56,7 @@ def market(module_broker: TestBroker) -> Market:
         indicators={"rsi": (3, 14)},  # type: ignore[arg-type]
         signals={"rsi_period": 3, "rsi_low": 49.0, "rsi_high": 51.0, "hysteresis": 0.5},  # type: ignore[arg-type]
     )
+    publish(module_broker.bootstrap_servers, [book_record(book_at(SYMBOL, now_ms() - 1000 * age)) for age in range(9, -1, -1)])
     return published(module_broker.bootstrap_servers, settings)
 
 
@@ -72,6 +75,7 @@ def server(module_broker: TestBroker, market: Market, tmp_path_factory: pytest.T
     )
     started.start()
     eventually(lambda: started.http.get("/api/v1/status").json()["candles"]["complete"], WAIT_S, "the candles are read")
+    eventually(lambda: started.http.get("/api/v1/status").json()["books"]["caught_up"], WAIT_S, "the order books are read")
     yield started
     started.close()
 
@@ -159,6 +163,28 @@ def test_csv_and_arrow_hold_what_json_holds(server: ServerProcess, name: str, ev
     assert event is None or set(wire_fields(event)) - {"values"} <= set(frame.columns)
     if name == "candles":
         assert frame.schema["c"] == pl.Decimal(38, 8)
+
+
+def test_books_are_the_records_of_their_topic(server: ServerProcess, module_broker: TestBroker) -> None:
+    """The newest whole, all of them without their levels, in every format; a symbol that has none is told how to get one."""
+    topic = Topic(module_broker.bootstrap_servers, ORDER_BOOK.name)
+    values = topic.values()
+    topic.close()
+    assert len(values) == 10
+    answer = get(server, f"/api/v1/books/{SYMBOL}")
+    assert answer["book"] == values[-1]
+    assert answer["age_s"] == pytest.approx((answer["server_time"] - values[-1]["E"]) / 1000)
+    rows = [{name: value for name, value in each.items() if name not in ("bids", "asks")} for each in values]
+    assert get(server, f"/api/v1/books/{SYMBOL}/features")["features"] == rows
+    some = get(server, f"/api/v1/books/{SYMBOL}/features", **{"from": rows[2]["E"], "limit": 3})
+    assert (some["features"], some["more"]) == (rows[2:5], True)
+    frame = client_frame(SYMBOL, kind="books", limit=4, url=server.url)
+    text = server.http.get(f"/api/v1/books/{SYMBOL}/features", params={"limit": 4, "format": "csv"}).text
+    assert frame["imbalance"].to_list() == [row["imbalance"] for row in rows[-4:]]
+    assert [float(line["ask_depth_50"]) for line in csv.DictReader(io.StringIO(text))] == [row["depth"]["50"][1] for row in rows[-4:]]
+    assert [each["symbol"] for each in get(server, "/api/v1/books")["books"]] == [SYMBOL]
+    missing = server.http.get("/api/v1/books/ETHBTC")
+    assert (missing.status_code, "--with books" in missing.json()["error"]["do"]) == (404, True)
 
 
 def test_gaps_symbols_and_status(server: ServerProcess, market: Market) -> None:
@@ -272,9 +298,9 @@ def examples() -> list[tuple[str, str]]:
 
 
 def form(value: Any) -> Any:
-    """A value's form: names and types, of a list that of its first item; of what an indicator or topic is called only that."""
+    """A value's form: names and types, of a list that of its first item; of what an indicator, topic or distance is called only that."""
     if isinstance(value, dict):
-        return {name: form(each) for name, each in value.items() if name not in ("values", "topics")}
+        return {name: form(each) for name, each in value.items() if name not in ("values", "topics", "depth")}
     if isinstance(value, list):
         return [form(value[0])] if value else []
     return "number" if type(value) in (int, float) else type(value).__name__

@@ -3,6 +3,8 @@
 import asyncio
 import io
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
@@ -16,9 +18,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from klinestream.client import ClientError, frame
+from klinestream.market.codec import encode_event
 from klinestream.market.topics import CANDLES, INDICATORS, SIGNALS
 from klinestream.runtime import config as configuration
 from klinestream.runtime.kafka import Record
+from tests.books import book_at, book_record
 from tests.candles import best
 from tests.eventually import eventually
 from tests.integration.rest_server import SYMBOLS, Market, published
@@ -167,6 +171,28 @@ def test_live_records_come_as_they_stand_in_the_topic(servers: list[ServerProces
     asyncio.run(listen())
 
 
+def test_order_books_come_as_they_stand_in_the_topic(servers: list[ServerProcess], module_broker: TestBroker) -> None:
+    """In both encodings, and printed by `klinestream watch`; a client that comes later gets the newest at once."""
+    books = [book_at(SYMBOL, now_ms() // 100 * 100 - 1000 + 100 * n) for n in range(2)]
+    told = [orjson.loads(encode_event(book)) for book in books]
+
+    async def listen() -> None:
+        async with client(servers[0]) as plain, client(servers[0], "?encoding=msgpack") as packed:
+            for opened in (plain, packed):
+                assert (await subscribe(opened, "books"))[-1]["records"] == []
+            for book, record in zip(books, told, strict=True):
+                await asyncio.to_thread(publish, module_broker.bootstrap_servers, [book_record(book)])
+                for opened in (plain, packed):
+                    assert await next_records(opened, "books") == [record]
+            async with client(servers[0]) as later:
+                assert (await subscribe(later, "books"))[-1]["records"] == told[-1:]
+
+    asyncio.run(listen())
+    command = [sys.executable, "-m", "klinestream.cli.main", "watch", "books", SYMBOL, "--server", servers[0].url, "--json", "--count", "1"]
+    printed = subprocess.run(command, capture_output=True, check=True, timeout=WAIT_S).stdout
+    assert orjson.loads(printed) == {"kind": "books"} | told[-1]
+
+
 def test_a_client_goes_on_at_another_replica(servers: list[ServerProcess], candles: Candles, windows: Windows) -> None:
     """With the cursor of the one it gets from the other just what was published since, of all kinds; a bad one gets snapshots."""
 
@@ -198,7 +224,7 @@ def test_heartbeats_tell_how_old_each_kind_is(servers: list[ServerProcess]) -> N
         async with client(servers[0], "?encoding=json") as opened:
             beat = await message(opened, "heartbeat")
             assert beat["v"] == 2
-            assert {kind for kind, age in beat["age_ms"].items() if age is not None} == {"windows", "provisional", *CLOSED}
+            assert {kind for kind, age in beat["age_ms"].items() if age is not None} == {"windows", "provisional", "books", *CLOSED}
             assert 0 <= beat["age_ms"]["candles"] < 3 * MINUTE_MS
             assert abs(beat["server_time"] - now_ms()) < 5000
 

@@ -184,6 +184,9 @@ WINDOW = {"window_end": 1_790_000_000_500, "close": 2.5, "average_price": 2.4, "
 CANDLE = {"t": 0, "c": "1.0", "o": "2.0", "h": "3.0", "l": "1.0", "v": "5.0", "complete": False}
 SIGNAL = {"t": 0, "price": 1.5, "side": "buy", "reason": "RSI 14 fell to 29.4\x1b[2J", "state": "withdrawn"}
 INDICATORS = {"t": 0, "c": 1.5, "values": {"rsi_14": 51.5, "sma_50": None, "atr_14": 2.0}, "unready": ["atr_14"]}
+QUIET = {"average_price": None, "volume": 0.0, "rsi": None}
+BOOK = {"E": 100, "bids": [["1.0", "3.0"]], "asks": [["2.0", "1.0"]], "mid": 1.5, "spread": 1.0, "imbalance": 0.5, "imbalance_20": -0.25}
+ONE_SIDED = BOOK | {"asks": [], "mid": None, "spread": None, "imbalance": None, "imbalance_20": None}
 PROGRESS = {"T": 59_999, "candles": {"1m": [1.0, 2.0, 0.5, 1.5, 9.0, 9.0, 3, 60]}}
 
 
@@ -195,6 +198,9 @@ PROGRESS = {"T": 59_999, "candles": {"1m": [1.0, 2.0, 0.5, 1.5, 9.0, 9.0, 3, 60]
         ("signals", SIGNAL, "BTCUSDT  signals  01-01 00:00:00.0  1.5  buy: RSI 14 fell to 29.4�[2J  withdrawn"),
         ("indicators", INDICATORS, "BTCUSDT  indicators  01-01 00:00:00.0  1.5  rsi_14 51.5  atr_14 2 (not ready)"),
         ("provisional", PROGRESS, "BTCUSDT  provisional  01-01 00:00:59.9  1.5  1m 1→1.5"),
+        ("windows", WINDOW | QUIET, "BTCUSDT  windows  09-21 14:13:20.5  2.5  average none  volume 0"),
+        ("books", BOOK, "BTCUSDT  books  01-01 00:00:00.1  1.5  bid 1.0 × 3.0  ask 2.0 × 1.0  spread 1  imbalance 0.5  of 20 -0.25"),
+        ("books", ONE_SIDED, "BTCUSDT  books  01-01 00:00:00.1  bid 1.0 × 3.0  ask none"),
     ],
 )
 def test_a_record_is_a_line(kind: str, record: dict[str, Any], expected: str) -> None:

@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klinestream.market.kinds import RecordKind
+from klinestream.market.kinds import KIND_OF_TOPIC, RecordKind
 from server import protocol
 from server.protocol import MessageError
 from server.stream import answers, messages, requests, tail
@@ -181,7 +181,7 @@ class TestAsyncApi:
         """The lists of values."""
         schemas = self.document["components"]["schemas"]
         assert schemas["kind"]["enum"] == [kind.value for kind in RecordKind]
-        assert schemas["cursor"]["propertyNames"]["enum"] == [kind.topic for kind in RecordKind]
+        assert schemas["cursor"]["propertyNames"]["enum"] == list(KIND_OF_TOPIC)
         assert schemas["interval"]["enum"] == list(requests.INTERVALS)
         assert schemas["symbol"]["maxLength"] == protocol.SYMBOL_MOST_CHARS
         limit = schemas["subscribe"]["properties"]["limit"]

@@ -199,6 +199,9 @@ def test_the_openapi_document_has_an_example_and_bounds_everywhere() -> None:
         "market",
         "market/lines",
         "correlations",
+        "books",
+        "books/{symbol}",
+        "books/{symbol}/features",
     )
     theirs = ("ping", "time", "exchangeInfo", "klines", "uiKlines")
     assert set(paths) == {f"/api/v1/{name}" for name in ours} | {f"/api/v3/{name}" for name in theirs}

@@ -21,6 +21,7 @@ from server.rest.query import LIMIT_MOST
 ROUTES = [
     *(f"/api/v1/{name}" for name in ("windows", "candles", "indicators", "signals", "gaps", "symbols", "status")),
     *(f"/api/v1/{name}" for name in ("market", "market/lines", "correlations")),
+    *(f"/api/v1/{name}" for name in ("books", "books/BTCUSDT", "books/BTCUSDT/features")),
     *(f"/api/v3/{name}" for name in ("ping", "time", "exchangeInfo", "klines", "uiKlines")),
 ]
 OURS = ("symbol", "interval", "from", "to", "limit", "format", "state", "candles", "symbols", "least", "most")

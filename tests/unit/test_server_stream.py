@@ -244,7 +244,7 @@ def test_heartbeats_tell_the_age_of_each_kind() -> None:
     taken(client)
     made.hub.heartbeat()
     [beat] = taken(client)
-    ages = {"windows": 2000, "candles": 5000, "provisional": None, "indicators": None, "signals": None}
+    ages = {"windows": 2000, "candles": 5000, "provisional": None, "indicators": None, "signals": None, "books": None}
     assert (beat["v"], beat["server_time"], beat["age_ms"]) == (2, NOW_MS, ages)
 
 

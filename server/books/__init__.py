@@ -1,0 +1,1 @@
+"""Order books, as they come from their topic."""
