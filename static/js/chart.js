@@ -13,6 +13,7 @@ import { Scroll } from "./scroll.js";
  * @property {?[number, number]} extent least and greatest price in view
  * @property {number} volumeMost
  * @property {[number, number]} macd least and greatest value
+ * @property {number} [spreadMost] the greatest spread in view
  * @property {?number} level the last price
  * @property {(scale: Scale) => {traces: Object[], still: Object[], moving: Object[], marks: import("./markers.js").Mark[]}} paint
  *
@@ -59,7 +60,7 @@ export class Chart {
     const { traces, still, moving, marks } = picture.paint(scale);
     const layout = makeLayout({
       theme, width, height, dated: picture.dated, time: [right - spanMs, right], panes: this.panes, price: this.price,
-      volume: volumeRange(picture.volumeMost), macd: macdRange(picture.macd), decimals, shapes: [...still, ...moving],
+      volume: volumeRange(picture.volumeMost), macd: macdRange(picture.macd), spread: volumeRange(picture.spreadMost ?? 0), decimals, shapes: [...still, ...moving],
     });
     this.plotly.react(this.element, traces, layout, CONFIG);
     this.scroll.drawn(right, 1 / this.msPerPx(), still.length);

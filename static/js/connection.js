@@ -34,6 +34,7 @@ export class Connection {
     this.events = events;
     /** @type {?{kinds: string[], symbols: string[], intervals?: string[]}} */
     this.selection = null;
+    this.books = false;
     /** @type {Cursor} */
     this.cursor = {};
     /** @type {?Cursor} the cursor from before what was left out, until it has been asked for */
@@ -49,13 +50,21 @@ export class Connection {
     document.addEventListener("visibilitychange", () => document.hidden || this.#now());
   }
 
-  /** Follow another symbol or interval, and nothing else. @param {string} symbol @param {string} interval */
+  /** Follow another symbol or interval, and nothing else but its order book. @param {string} symbol @param {string} interval */
   follow(symbol, interval) {
     if (this.selection) this.#send({ op: "unsubscribe", ...this.selection });
+    if (this.books && this.selection) this.#send({ op: "unsubscribe", kinds: ["books"], symbols: this.selection.symbols });
     this.selection = { symbols: [symbol], ...kindsOf(interval) };
     this.#forget();
     if (this.socket === null && this.retry === 0) this.#open();
     else this.#subscribe();
+  }
+
+  /** Follow the symbol's order book too, or no more. @param {boolean} wanted */
+  followBook(wanted) {
+    if (wanted === this.books) return;
+    this.books = wanted;
+    if (this.selection) this.#send({ op: wanted ? "subscribe" : "unsubscribe", kinds: ["books"], symbols: this.selection.symbols });
   }
 
   #forget() {
@@ -85,6 +94,8 @@ export class Connection {
     const cursor = this.behind ?? this.cursor;
     this.behind = null;
     this.#send({ op: "subscribe", ...this.selection, limit, ...(Object.keys(cursor).length ? { cursor } : {}) });
+    // Apart, so that it comes and goes without touching the rest.
+    if (this.books && this.selection) this.#send({ op: "subscribe", kinds: ["books"], symbols: this.selection.symbols });
   }
 
   /** @param {Object} message */
@@ -122,7 +133,7 @@ export class Connection {
     const ours = parts.filter((part) => this.#follows(part));
     for (const part of ours) deliver(part);
     // In an update that leaves records out the cursor is past them.
-    if (ours.some((part) => part.conflated)) this.#fallBehind();
+    if (ours.some((part) => part.conflated && part.kind !== "books")) this.#fallBehind();
     // What was under way when the selection changed must not move the new one's cursor.
     if (cursor && (ours.length || parts.length === 0)) this.cursor = { ...this.cursor, ...cursor };
   }
@@ -130,6 +141,7 @@ export class Connection {
   /** @param {Part} part @returns {boolean} */
   #follows({ kind, symbol, interval }) {
     const { kinds, symbols, intervals } = this.selection ?? { kinds: [], symbols: [] };
+    if (kind === "books") return this.books && symbols.includes(symbol);
     return kinds.includes(kind) && symbols.includes(symbol) && (!interval || (intervals ?? []).includes(interval));
   }
 

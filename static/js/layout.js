@@ -3,8 +3,8 @@
 /** @typedef {import("./theme.js").Theme} Theme */
 /** @typedef {Object<string, [number, number]>} Panes name of a pane → its share of the height, from the bottom */
 
-export const AXES = { price: "y", volume: "y2", rsi: "y3", macd: "y4" };
-const WEIGHTS = { price: 5.4, volume: 1.5, rsi: 2.3, macd: 2.3 };
+export const AXES = { price: "y", volume: "y2", rsi: "y3", macd: "y4", spread: "y5", imbalance: "y6" };
+const WEIGHTS = { price: 5.4, volume: 1.5, rsi: 2.3, macd: 2.3, spread: 1.2, imbalance: 1.6 };
 const PANE_GAP_PX = 23; // room for the legend above a pane
 const MARGIN_SHARE = { above: 0.2, below: 0.12 }; // the legend stands above
 const SHRINK_BELOW = 0.55; // the axis narrows only when the data needs little of it: one that follows each tick is hard to read
@@ -23,7 +23,7 @@ const MARGIN = { top: 8, bottom: 30, bottomWithDate: 40 };
  * @returns {Panes}
  */
 export function arrange(others, height) {
-  const names = /** @type {(keyof typeof WEIGHTS)[]} */ (["price", ...["volume", "rsi", "macd"].filter((name) => others.includes(name))]);
+  const names = /** @type {(keyof typeof WEIGHTS)[]} */ (["price", ...["volume", "rsi", "macd", "spread", "imbalance"].filter((name) => others.includes(name))]);
   const gap = Math.min(0.06, PANE_GAP_PX / Math.max(height, 1));
   const total = names.reduce((sum, name) => sum + WEIGHTS[name], 0);
   const room = 1 - gap * (names.length - 1);
@@ -96,11 +96,12 @@ export function margins(dated) {
  * @param {[number, number]} view.price
  * @param {[number, number]} view.volume
  * @param {[number, number]} view.macd
+ * @param {[number, number]} view.spread
  * @param {number} view.decimals
  * @param {Object[]} view.shapes
  * @returns {Object}
  */
-export function makeLayout({ theme, width, height, dated, time, panes, price, volume, macd, decimals, shapes }) {
+export function makeLayout({ theme, width, height, dated, time, panes, price, volume, macd, spread, decimals, shapes }) {
   const right = priceMargin(width, decimals, price[1]);
   const axis = { gridcolor: theme.grid, zeroline: false, fixedrange: true, ticklabeloverflow: "allow", tickfont: { size: 11.5, color: theme.muted } };
   const yaxis = { ...axis, side: "right", tickformat: "" };
@@ -110,6 +111,8 @@ export function makeLayout({ theme, width, height, dated, time, panes, price, vo
     yaxis: { ...yaxis, range: price, tickformat: `,.${decimals}f`, nticks: 8 },
     yaxis2: { ...yaxis, range: volume, nticks: 4, tickformat: volume[1] >= 1000 ? "" : "~g", exponentformat: "B" },
     yaxis3: { ...yaxis, range: [0, 100], tickvals: [30, 50, 70] },
+    yaxis5: { ...yaxis, range: spread, nticks: 4, tickformat: "~g" },
+    yaxis6: { ...yaxis, range: [-1, 1], tickvals: [-0.5, 0, 0.5] },
     yaxis4: { ...yaxis, range: macd, nticks: 5, tickformat: "~g" },
   };
   const shown = Object.entries(panes).map(([name, domain]) => {

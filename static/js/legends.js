@@ -5,13 +5,14 @@ import { isUp } from "./candle-traces.js";
 import { decimalsFor, showDifference, showMoment, showPrice, showTime, showVolume } from "./format.js";
 import { overlaysOf } from "./overlays.js";
 import { byId, make } from "./readout.js";
+import { isOfTrades, sizeOf } from "./series.js";
 import { membersOf } from "./studies.js";
 
 /** @typedef {import("./series.js").Window} Window */
 /** @typedef {import("./candles.js").Candle} Candle */
 /** @typedef {import("./candles.js").Study} Study */
 
-const PANES = ["price", "volume", "rsi", "macd"];
+const PANES = ["price", "volume", "rsi", "macd", "spread", "imbalance"];
 
 /** Legends of nothing. */
 export function clearLegends() {
@@ -38,17 +39,32 @@ export function placeLegends(topOf, bottom) {
  */
 export function showWindowLegends(window, timed) {
   const decimals = decimalsFor(window.close);
-  const price = (/** @type {number} */ value) => showPrice(value, decimals);
+  const price = (/** @type {?number} */ value) => (value === null ? "–" : showPrice(value, decimals));
   byId("legend-price").replaceChildren(
     ...(timed ? [make("time", showTime(window.window_end))] : []),
     item("close", "Price", price(window.close)),
     item("average", `Average, ${sizeOf(window)}`, price(window.average_price)),
-    item("band", "Low – high", `${price(window.low)} – ${price(window.high)}`),
+    ...(isOfTrades(window) ? [item("vwap-1", "VWAP", price(window.average_by_volume ?? null))] : []),
+    item("band", "Low – high", window.low === null ? "–" : `${price(window.low)} – ${price(window.high)}`),
+    ...(window.points === 0 ? [make("em", "no trades")] : []),
+    ...(window.whole === false ? [make("em", "began within it: earlier trades may be missing")] : []),
   );
-  byId("legend-volume").replaceChildren(item("volume", `Volume, ${sizeOf(window)}`, showVolume(window.volume)));
+  const volume = (/** @type {?number} */ value) => (value === null ? "–" : showVolume(value));
+  byId("legend-volume").replaceChildren(
+    item(isOfTrades(window) ? "total" : "volume", `Volume, ${sizeOf(window)}`, showVolume(window.volume)),
+    ...(isOfTrades(window) ? [item("bought", "Bought", volume(window.buy_volume ?? null)), item("sold", "Sold", volume(window.sell_volume ?? null))] : []),
+  );
   const rsi = item("rsi", "RSI", window.rsi === null ? "–" : window.rsi.toFixed(2));
   byId("legend-rsi").replaceChildren(rsi, ...(window.rsi_ready ? [] : [make("em", "warming up")]));
   byId("legend-macd").replaceChildren();
+}
+
+/** @param {import("./order-books.js").Features} book */
+export function showBookLegends({ spread, mid, imbalance, imbalance_20: deep }) {
+  const signed = (/** @type {?number} */ value) => (value === null ? "–" : showDifference(value, 2));
+  const points = spread === null || mid === null ? "–" : `${Number(spread.toPrecision(4))} · ${((1e4 * spread) / mid).toFixed(2)} bp`;
+  byId("legend-spread").replaceChildren(item("spread", "Spread", points));
+  byId("legend-imbalance").replaceChildren(item("volume", "Imbalance, 20 levels", signed(deep)), item("best", "Best level", signed(imbalance)));
 }
 
 /**
@@ -129,11 +145,6 @@ function valued(kind, label, study, name, shown) {
   const element = item(kind, label, value === null ? "–" : shown(value));
   if (study?.unready.includes(name)) element.append(" ", make("em", "warming up"));
   return element;
-}
-
-/** @param {Window} window @returns {string} */
-export function sizeOf(window) {
-  return `${(window.window_end - window.window_start) / 1000} s`;
 }
 
 /** @param {string} kind @param {string} name @param {string} value */

@@ -2,7 +2,7 @@
 
 export const INTERVALS = ["windows", "1m", "5m", "15m", "30m", "1h", "4h", "1d"];
 export const OVERLAYS = ["sma", "ema", "bollinger", "vwap"];
-export const PANES = ["volume", "rsi", "macd"];
+export const PANES = ["volume", "rsi", "macd", "book"];
 
 const NONE = "none"; // an empty list would look like a mistake
 const TIME_MOST_MS = 8.64e15; // the last one that a Date can hold
@@ -14,13 +14,14 @@ const TIME_MOST_MS = 8.64e15; // the last one that a Date can hold
  * @property {Set<string>} show some of OVERLAYS
  * @property {Set<string>} panes some of PANES
  * @property {boolean} signals
+ * @property {boolean} depth whether the order book stands beside the chart
  * @property {?number} at the time at the right edge, ms; null for the live edge
  * @property {?number} span how much time is shown, ms; null for the interval's own
  */
 
 /** @returns {Linked} what an empty link means */
 export function defaults() {
-  return { symbol: "", interval: "windows", show: new Set(["ema"]), panes: new Set(["volume", "rsi"]), signals: true, at: null, span: null };
+  return { symbol: "", interval: "windows", show: new Set(["ema"]), panes: new Set(["volume", "rsi"]), signals: true, depth: false, at: null, span: null };
 }
 
 /**
@@ -38,6 +39,7 @@ export function readLink(search) {
     show: readNames(said.get("show"), OVERLAYS) ?? usual.show,
     panes: readNames(said.get("panes"), PANES) ?? usual.panes,
     signals: said.get("signals") !== "0",
+    depth: said.get("depth") === "1",
     at: readTime(said.get("at")),
     span: readTime(said.get("span")),
   };
@@ -51,6 +53,7 @@ export function writeLink(choices) {
   if (!sameNames(choices.show, usual.show)) parts.push(`show=${writeNames(choices.show, OVERLAYS)}`);
   if (!sameNames(choices.panes, usual.panes)) parts.push(`panes=${writeNames(choices.panes, PANES)}`);
   if (!choices.signals) parts.push("signals=0");
+  if (choices.depth) parts.push("depth=1");
   if (choices.at !== null) parts.push(`at=${Math.round(choices.at)}`);
   if (choices.span !== null) parts.push(`span=${Math.round(choices.span)}`);
   return `?${parts.join("&")}`;

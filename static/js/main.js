@@ -4,12 +4,13 @@ import { Chart } from "./chart.js";
 import { firstSymbol } from "./chooser.js";
 import { Clock } from "./clock.js";
 import { Connection } from "./connection.js";
+import { DepthPanel } from "./depth-panel.js";
 import { limitsOf } from "./intervals.js";
 import { placeLegends, showBands } from "./legends.js";
 import { SignalButtons } from "./markers.js";
 import { noticeOf, remarksOf } from "./notices.js";
 import { Pointer, showCrosshair } from "./pointer.js";
-import { byId, showConnection, showDataAge, showNotice, showPriceTag, showQuote, showSymbol } from "./readout.js";
+import { byId, showConnection, showDataAge, showNotice, showPriceTag, showQuote, showSymbol, showWindowsOf } from "./readout.js";
 import { Scene } from "./scene.js";
 import { Choices } from "./state.js";
 import { Store } from "./store.js";
@@ -41,6 +42,7 @@ const connection = new Connection(`${location.protocol === "https:" ? "wss" : "w
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const plotly = /** @type {any} */ (globalThis).Plotly;
 const chart = plotly ? new Chart(byId("plot"), plotly, byId("signals-moving")) : null;
+const depth = new DepthPanel(plotly);
 const buttons = new SignalButtons();
 const pointer = new Pointer(byId("chart"), {
   pointed: () => (state.pointed = true),
@@ -65,6 +67,7 @@ const at = { written: -Infinity, shifted: -Infinity, drawn: -Infinity };
 /** @param {() => void} change what a message of the server changes */
 function take(change) {
   state.fault = "";
+  depth.dirty = true;
   change();
 }
 
@@ -72,6 +75,9 @@ function take(change) {
 function follow(changed) {
   state.following = true;
   const { symbol, interval, at: place, span } = choices;
+  if (changed.has("symbol")) store.books.follow(symbol);
+  connection.followBook(choices.depth || wantsBookPanes());
+  depth.show(choices.depth);
   if (changed.has("symbol") || changed.has("interval")) {
     // The same moment of another symbol is what one wants to compare; of another interval the same, with its own span.
     view.adopt(limitsOf(interval, byId("plot").clientWidth), span);
@@ -92,6 +98,11 @@ function follow(changed) {
   remember();
 }
 
+/** @returns {boolean} */
+function wantsBookPanes() {
+  return choices.interval === "windows" && choices.panes.has("book");
+}
+
 /** Where the reader has gone stands in the link. */
 function remember() {
   if (state.following) return;
@@ -108,7 +119,7 @@ function judgeAge(now) {
   showDataAge(age, stale);
   showConnection(state.connection !== "open" ? state.connection : age === null ? "waiting" : stale ? "stale" : "live");
   showNotice(noticeOf({ ...state, drawable: chart !== null, filled: newest !== null, symbol: store.symbol, interval: store.interval }));
-  showBands(scene.gapsInView(now), remarksOf(stale && view.until === null ? age : null, store.older?.state ?? null));
+  showBands(scene.gapsInView(now), remarksOf(stale && view.until === null ? age : null, store.older?.state ?? null, wantsBookPanes() ? store.books.state : null));
 }
 
 /** @param {number} now */
@@ -121,6 +132,7 @@ function draw(now) {
   const picture = scene.picture(now, stale, state.theme);
   const marks = chart.draw(picture, { right, spanMs: view.spanMs, theme: state.theme });
   showQuote(store.symbol, scene.quote(now));
+  showWindowsOf(store.candles ? undefined : store.windows.last);
   const box = chart.plotBox();
   Object.assign(byId("signals").style, { left: `${box.left}px`, top: `${box.top}px`, width: `${box.width}px`, height: `${box.height}px` });
   const placed = marks.map((mark) => ({ ...mark, left: chart.xOf(mark.x) - box.left, top: chart.yOfPrice(mark.y) - box.top }));
@@ -158,6 +170,7 @@ function frame(time) {
   if (time - at.written >= WRITE_EVERY_MS) {
     at.written = time;
     judgeAge(now);
+    depth.draw(store.books, { time, now, staleAfterMs: state.staleAfterMs, theme: state.theme });
     store.reach(view.left(now) - view.spanMs * REACH_SHARE);
   }
   const drawing = state.dirty || due(time - at.drawn) || scene.shownTo() !== state.shown;
@@ -189,7 +202,7 @@ const actions = {
 
 onThemeChange(() => {
   state.theme = readTheme();
-  state.dirty = true;
+  state.dirty = depth.dirty = true;
 });
 new ResizeObserver(() => (state.dirty = true)).observe(byId("plot"));
 view.onChange(() => {

@@ -34,12 +34,14 @@ export function noticeOf({ drawable, fault, filled, connection, symbol, interval
 /**
  * @param {?number} staleMs for how long there has been no new data; null if there is
  * @param {?import("./older.js").Reach} older
+ * @param {?string} book whether there is an order book; null if nobody wants it drawn
  * @returns {{kind: string, text: string}[]}
  */
-export function remarksOf(staleMs, older) {
+export function remarksOf(staleMs, older, book = null) {
   const text = older ? OLDER_WORDS[older] : "";
   return [
     ...(staleMs === null ? [] : [{ kind: "stale", text: `stale: nothing new for ${showAge(staleMs)}` }]),
+    ...(book === "none" ? [{ kind: "older", text: "no order book: klinestream up --with books" }] : []),
     ...(text ? [{ kind: "older", text }] : []),
   ];
 }

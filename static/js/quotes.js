@@ -1,6 +1,6 @@
 /** The newest price beside what is in view. Pure. */
 
-import { sizeOf } from "./legends.js";
+import { extentOf, sizeOf } from "./series.js";
 import { spanOf } from "./shades.js";
 import { membersOf } from "./studies.js";
 
@@ -14,10 +14,10 @@ import { membersOf } from "./studies.js";
 export function quoteOfWindows(inView, last) {
   const first = inView[0];
   if (!last || !first) return null;
+  const [low, high] = extentOf(inView);
   return {
     price: last.close, before: first.close, span: spanOf(last.window_end - first.window_end),
-    high: Math.max(...inView.map((window) => window.high)), low: Math.min(...inView.map((window) => window.low)),
-    volumeName: `Volume, ${sizeOf(last)}`, volume: last.volume, rsi: last.rsi, rsiReady: last.rsi_ready,
+    high, low, volumeName: `Volume, ${sizeOf(last)}`, volume: last.volume, rsi: last.rsi, rsiReady: last.rsi_ready,
   };
 }
 

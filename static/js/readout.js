@@ -1,6 +1,7 @@
 /** Everything that is written above and instead of the chart: last price, badges, notices. */
 
 import { decimalsFor, showAge, showDifference, showPrice, showVolume, splitSymbol } from "./format.js";
+import { isOfTrades, sizeOf } from "./series.js";
 
 const CONNECTION_TEXT = { connecting: "Connecting", waiting: "Waiting", live: "Live", stale: "Stale", reconnecting: "Reconnecting" };
 
@@ -86,6 +87,15 @@ export function showQuote(symbol, quote) {
   write("stat-volume", showVolume(quote.volume));
   byId("stat-rsi").replaceChildren(quote.rsi === null ? "–" : quote.rsi.toFixed(1), ...(quote.rsiReady ? [] : [make("small", " warming up")]));
   document.title = `${showPrice(quote.price, decimals)} ${symbol} · klinestream`;
+}
+
+/** @param {import("./series.js").Window | undefined} window the newest one; none where candles are shown, or nothing yet */
+export function showWindowsOf(window) {
+  const ofTrades = isOfTrades(window);
+  byId("windows-of").hidden = window === undefined;
+  if (window === undefined) return;
+  write("windows-of", `${sizeOf(window)} windows over ${ofTrades ? "trades" : "klines"}`);
+  write("terms", ofTrades ? "Sliding windows over single trades" : "Sliding windows of closed one-second klines");
 }
 
 /** @param {?number} price the last one @param {?number} top pixels from the top of the chart, null if it is out of view @param {boolean} stale */

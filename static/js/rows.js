@@ -1,15 +1,21 @@
 /** What is shown, as a table: the same columns and texts as REST gives. Pure. */
 
+import { isOfTrades } from "./series.js";
 import { membersOf } from "./studies.js";
 
 /** @typedef {{name: string, columns: string[], rows: any[][]}} Table */
 
 const OF_WINDOW = ["symbol", "window_start", "window_end", "close", "average_price", "low", "high", "volume", "points", "rsi", "rsi_ready", "since", "revision"];
+const OF_TRADE_WINDOW = [
+  "symbol", "window_start", "window_end", "close", "average_price", "average_by_volume", "low", "high", "volume", "buy_volume", "sell_volume", "points", "whole",
+  "rsi", "rsi_ready", "since", "since_id", "source", "proof", "revision",
+];
 const OF_CANDLE = ["s", "i", "t", "T", "o", "h", "l", "c", "v", "q", "V", "Q", "n", "f", "L", "klines", "complete", "origin", "revision"];
 
 /** @param {string} symbol @param {import("./series.js").Window[]} windows @returns {Table} */
 export function windowRows(symbol, windows) {
-  return { name: `${symbol}-windows`, columns: OF_WINDOW, rows: windows.map((window) => OF_WINDOW.map((column) => /** @type {any} */ (window)[column] ?? null)) };
+  const columns = isOfTrades(windows.at(-1)) ? OF_TRADE_WINDOW : OF_WINDOW;
+  return { name: `${symbol}-windows`, columns, rows: windows.map((window) => columns.map((column) => /** @type {any} */ (window)[column] ?? null)) };
 }
 
 /**

@@ -2,7 +2,7 @@
 
 import { candlesPicture } from "./candles-picture.js";
 import { decimalsFor, showMoment, showPrice, showTime } from "./format.js";
-import { clearLegends, showCandleLegends, showWindowLegends } from "./legends.js";
+import { clearLegends, showBookLegends, showCandleLegends, showWindowLegends } from "./legends.js";
 import { quoteOfCandles, quoteOfWindows } from "./quotes.js";
 import { candleRows, shownNames, windowRows } from "./rows.js";
 import { spanOf } from "./shades.js";
@@ -44,7 +44,8 @@ export class Scene {
     const [from, to] = [this.view.left(now), this.view.right(now)];
     const common = { panes, gaps: this.store.gaps.between(from - beside, to + beside), staleFrom: stale ? newest : null };
     if (!candles) {
-      return windowsPicture({ ...common, drawn: this.#windows(from - beside, to + beside), inView: this.#windows(from, to), last: this.#lastWindow() }, theme);
+      const books = panes.has("book") ? this.store.books.between(from - beside, Math.min(to + beside, this.view.until ?? Infinity)) : [];
+      return windowsPicture({ ...common, books, drawn: this.#windows(from - beside, to + beside), inView: this.#windows(from, to), last: this.#lastWindow() }, theme);
     }
     const { until } = this.view;
     return candlesPicture({
@@ -112,8 +113,15 @@ export class Scene {
     const pointed = time === null ? undefined : this.#windows(-Infinity, Infinity).at(time + windows.slideMs() / 2);
     const window = pointed ?? this.#windows(-Infinity, this.view.right()).last;
     const timed = pointed !== undefined || !this.view.live;
-    this.#write(`${window?.window_end} ${timed}`, again, () => window && showWindowLegends(window, timed));
+    this.#write(`${window?.window_end} ${timed}`, again, () => window && this.#writeWindow(window, timed));
     return pointed ? { time: pointed.window_end, text: showTime(pointed.window_end) } : null;
+  }
+
+  /** @param {Window} window @param {boolean} timed */
+  #writeWindow(window, timed) {
+    showWindowLegends(window, timed);
+    const book = timed ? this.store.books.features.at(window.window_end) : this.store.books.features.last;
+    if (this.choices.panes.has("book") && book) showBookLegends(book);
   }
 
   /** @param {?number} time @param {boolean} again */

@@ -1,24 +1,40 @@
 /**
- * The windows of one symbol, in order of time, one for each end. Pure.
+ * The windows of one symbol, in order of time, one for each end: over klines, or over trades, which have some fields more and no prices
+ * where they hold no trade. Pure.
  *
  * @typedef {Object} Window
  * @property {number} window_start
  * @property {number} window_end
  * @property {number} close
- * @property {number} average_price
- * @property {number} low
- * @property {number} high
+ * @property {?number} average_price
+ * @property {?number} low
+ * @property {?number} high
  * @property {number} volume
  * @property {number} points
  * @property {?number} rsi
  * @property {boolean} rsi_ready
  * @property {number} since
  * @property {number} revision
+ * @property {?number} [average_by_volume] of windows over trades, like what follows
+ * @property {?number} [buy_volume] null if any is unknown
+ * @property {?number} [sell_volume]
+ * @property {boolean} [whole] false where earlier trades may be missing
  */
 
 import { Book } from "./book.js";
 
 const MOST = 5000;
+
+/** @param {Window | undefined} window @returns {boolean} whether it is one over trades */
+export const isOfTrades = (window) => window?.buy_volume !== undefined;
+
+/** @param {Window} window @returns {string} how long it is */
+export const sizeOf = (window) => `${(window.window_end - window.window_start) / 1000} s`;
+
+/** @param {Window[]} windows at least one @returns {[number, number]} least and greatest price; one without trades has its last price */
+export function extentOf(windows) {
+  return [Math.min(...windows.map((window) => window.low ?? window.close)), Math.max(...windows.map((window) => window.high ?? window.close))];
+}
 
 export class Series {
   /** @param {number} spanMs how much time is kept @param {Window[]} [windows] in order, one for each end */

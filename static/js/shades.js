@@ -30,7 +30,8 @@ export function makeZones(theme, panes, last) {
   const border = (/** @type {number} */ y) => ({ ...across, type: "line", yref: "paper", y0: y, y1: y, line: { color: theme.edge, width: 1 } });
   const rsi = panes.rsi ? [zone(70, 100, theme["zone-high"]), zone(30, 70, theme.zone), zone(0, 30, theme["zone-low"]), level(70), level(30)] : [];
   const macd = panes.macd ? [{ ...level(0, "y4"), line: { color: theme["zone-line"], width: 1 }, opacity: 0.5 }] : [];
-  return [...borders(panes).map(border), ...rsi, ...macd, ...(last === null ? [] : [level(last, "y", theme.accent)])];
+  const even = panes.imbalance ? [{ ...level(0, "y6"), line: { color: theme["zone-line"], width: 1 }, opacity: 0.5 }] : [];
+  return [...borders(panes).map(border), ...rsi, ...macd, ...even, ...(last === null ? [] : [level(last, "y", theme.accent)])];
 }
 
 /**

@@ -18,6 +18,7 @@ export class Choices {
     this.show = linked.show;
     this.panes = linked.panes;
     this.signals = linked.signals;
+    this.depth = linked.depth;
     this.at = linked.at;
     this.span = linked.span;
     /** @type {import("./theme.js").Choice} */

@@ -3,6 +3,7 @@
 import { Candles } from "./candles.js";
 import { Gaps } from "./gaps.js";
 import { Older } from "./older.js";
+import { OrderBooks } from "./order-books.js";
 import { Series } from "./series.js";
 
 const WINDOWS_KEPT_MS = 600_000;
@@ -19,11 +20,13 @@ export class Store {
     /** @type {?Older} */
     this.older = null;
     this.gaps = new Gaps(changed);
+    this.books = new OrderBooks(changed);
   }
 
   /** Begin with nothing of another symbol or interval. @param {string} symbol @param {string} interval */
   choose(symbol, interval) {
     if (symbol !== this.symbol) this.gaps.stop();
+    if (symbol !== this.symbol) this.books.follow(symbol);
     this.symbol = symbol;
     this.interval = interval;
     this.windows = new Series(WINDOWS_KEPT_MS);
@@ -34,6 +37,7 @@ export class Store {
 
   /** What replaces all that is held of a series. @param {import("./connection.js").Part} part */
   snapshot(part) {
+    if (part.kind === "books") return this.books.begin(part.records);
     if (part.kind === "windows") this.windows = new Series(WINDOWS_KEPT_MS);
     else this.candles?.clear(part.kind);
     // Pages of before may hold what has changed meanwhile.
@@ -43,6 +47,7 @@ export class Store {
 
   /** @param {import("./connection.js").Part} part */
   update({ kind, records }) {
+    if (kind === "books") return this.books.take(records);
     if (kind === "windows") this.windows.add(records);
     else this.candles?.add(kind, records);
     // The server knows nothing of a symbol that has no data, and would answer with an error.
