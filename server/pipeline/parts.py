@@ -173,6 +173,7 @@ def _producer(answer: Answer, samples: Samples, now_ms: int) -> Part:
 
 
 def _feed(answer: Answer, samples: Samples, now_ms: int) -> Part:
+    """A feed beside the klines': whatever it reads, it counts the same."""
     name = FEED
     return _part(
         answer,
@@ -187,6 +188,8 @@ def _feed(answer: Answer, samples: Samples, now_ms: int) -> Part:
             "symbols": samples.total(f"{name}symbols"),
             "published": samples.total(f"{name}records_published_total"),
             "waiting": samples.total(f"{name}waiting_symbols"),
+            "connections": samples.total(f"{name}connections"),
+            "reconnects": samples.count(f"{name}reconnects_total"),
             "missing": samples.total(f"{name}missing_ids_total"),
             "deferred": samples.total(f"{name}deferred_ids_total"),
             "repaired": samples.total(f"{name}repair_records_total"),

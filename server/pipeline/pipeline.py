@@ -19,7 +19,7 @@ import orjson
 
 from klinestream.market.events import GapState
 from klinestream.market.ledger import Gap, Ledger
-from klinestream.market.topics import CANDLES, INDICATORS, KLINES, PROVISIONAL_CANDLES, SIGNALS, WINDOWS
+from klinestream.market.topics import CANDLES, INDICATORS, KLINES, PROVISIONAL_CANDLES, SIGNALS
 from klinestream.runtime.server_sections import ServerConfig
 from server.pipeline.asking import Asker, AwayError, without_addresses
 from server.pipeline.faults import FaultLog
@@ -132,7 +132,7 @@ class Pipeline:
         reached = self._sources.candle_feed.reached
         return [
             Flow(KLINES.name, sum(published) if published else None, max((lag for lag in lags if lag is not None), default=None)),
-            Flow(WINDOWS.name, parts["server"].per_s, self._sources.feed.reached.behind),
+            Flow(self._sources.hub.history.topic.name, parts["server"].per_s, self._sources.feed.reached.behind),
             *(Flow(topic, reached[topic].per_s, reached[topic].behind) for topic in STORED),
         ]
 

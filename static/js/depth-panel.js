@@ -1,7 +1,7 @@
 /** The order book beside the chart: its depth against price, its best levels as a ladder, and how old it is. */
 
 import { levelsOf, shortened, stepsOf } from "./depth.js";
-import { decimalsFor, showAge, showPrice, showVolume } from "./format.js";
+import { decimalsFor, showAge, showPoints, showPrice, showVolume } from "./format.js";
 import { byId, make } from "./readout.js";
 import { stroke } from "./traces.js";
 
@@ -110,7 +110,7 @@ function showSide(quantity, price, level, most) {
 /** @param {OrderBook} book */
 function showFigures({ spread, mid, microprice, imbalance_20: imbalance }) {
   const decimals = decimalsFor(mid ?? 1);
-  write("book-spread", spread === null || mid === null ? "–" : `${showPrice(spread, Math.max(decimals, spread < 0.01 ? 8 : 2))} · ${((1e4 * spread) / mid).toFixed(2)} bp`);
+  write("book-spread", spread === null || mid === null ? "–" : `${showPrice(spread, Math.max(decimals, spread < 0.01 ? 8 : 2))} · ${showPoints(spread, mid)}`);
   write("book-micro", microprice === null ? "–" : showPrice(microprice, decimals));
   write("book-imbalance", imbalance === null ? "–" : `${imbalance < 0 ? "−" : "+"}${Math.abs(imbalance).toFixed(2)}`);
   byId("book-imbalance").dataset.direction = (imbalance ?? 0) > 0 ? "up" : (imbalance ?? 0) < 0 ? "down" : "flat";

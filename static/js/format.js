@@ -38,6 +38,11 @@ export function showDifference(difference, decimals) {
   return sign + showPrice(Math.abs(shown), decimals);
 }
 
+/** @param {number} spread @param {number} mid @returns {string} in basis points, to two digits that say something */
+export function showPoints(spread, mid) {
+  return `${Number(((1e4 * spread) / mid).toPrecision(2))} bp`;
+}
+
 /** @param {number} volume @returns {string} */
 export function showVolume(volume) {
   return volume === 0 ? "0" : compact.format(volume);

@@ -2,7 +2,7 @@
 
 import { gapWords } from "./bands.js";
 import { isUp } from "./candle-traces.js";
-import { decimalsFor, showDifference, showMoment, showPrice, showTime, showVolume } from "./format.js";
+import { decimalsFor, showDifference, showMoment, showPoints, showPrice, showTime, showVolume } from "./format.js";
 import { overlaysOf } from "./overlays.js";
 import { byId, make } from "./readout.js";
 import { isOfTrades, sizeOf } from "./series.js";
@@ -62,7 +62,7 @@ export function showWindowLegends(window, timed) {
 /** @param {import("./order-books.js").Features} book */
 export function showBookLegends({ spread, mid, imbalance, imbalance_20: deep }) {
   const signed = (/** @type {?number} */ value) => (value === null ? "–" : showDifference(value, 2));
-  const points = spread === null || mid === null ? "–" : `${Number(spread.toPrecision(4))} · ${((1e4 * spread) / mid).toFixed(2)} bp`;
+  const points = spread === null || mid === null ? "–" : `${Number(spread.toPrecision(4))} · ${showPoints(spread, mid)}`;
   byId("legend-spread").replaceChildren(item("spread", "Spread", points));
   byId("legend-imbalance").replaceChildren(item("volume", "Imbalance, 20 levels", signed(deep)), item("best", "Best level", signed(imbalance)));
 }

@@ -85,6 +85,7 @@ def test_a_link_holds_all_choices_and_nothing_more(bare: Page) -> None:
         "?symbol=BTCUSDT",
         "?symbol=BTCUSDT&interval=5m&show=sma,bollinger,vwap&panes=volume,rsi,macd&signals=0&at=1790000000000&span=7200000",
         "?symbol=ETHBTC&show=none&panes=none",
+        "?symbol=BTCUSDT&panes=volume,book&depth=1",
         "?symbol=A%26B%2F%C3%89&interval=1d",
     ]
     assert module(bare, "link", f"{json.dumps(links)}.map((link) => m.writeLink(m.readLink(link)))") == links

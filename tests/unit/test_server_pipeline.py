@@ -27,6 +27,7 @@ from server.pipeline.asking import Asker
 from server.pipeline.faults import FaultLog
 from server.pipeline.flink import JOBS, Flink
 from server.pipeline.model import Part, State
+from server.pipeline.parts import Answer, part_of
 from server.pipeline.samples import STARTED, Look, Samples, Trail, spread
 from tests.observed import WINDOWS, Answers, Parts, answering, flink_answers, job, parts, publish
 
@@ -343,3 +344,19 @@ def test_the_page_s_example_has_the_form_of_an_answer(observed: Parts, flink: An
 
 def names(part: Any) -> Any:
     return {key: sorted(value) if isinstance(value, dict) else None for key, value in part.items()}
+
+
+@pytest.mark.parametrize("name", ["feed", "feed-books"])
+def test_a_feed_tells_the_same_whatever_it_reads(name: str) -> None:
+    """Its rate, what waits, and what it counts; one that was never there is no fault."""
+    text = "\n".join(
+        f"klinestream_feed_{each}"
+        for each in ("records_published_total 40", "queued_records 3", "data_age_seconds 0.5", "symbols 2", "connections 1")
+    )
+    trail = Trail(60.0)
+    samples = Samples.read(text + "\n")
+    trail.add(Look(0.0, samples, 20.0))
+    part = part_of(Answer(name, trail, samples, ever=True), 0)
+    assert (part.kind, part.state, part.behind, part.age_s) == (name.partition("-")[0], State.RUNNING, 3, 0.5)
+    assert (part.figures["symbols"], part.figures["published"]) == (2, 40)
+    assert part_of(Answer(name, trail, None, away="nothing listens"), 0).state is State.UNKNOWN

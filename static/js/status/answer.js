@@ -55,6 +55,9 @@ export function condition(part) {
 /** Kinds of parts that need not be there. */
 export const OPTIONAL = new Set(["alerts", "archive", "proof", "feed", "ingest"]);
 
+/** Kinds of parts that the diagram has a place for; others get a card below it. */
+export const PLACED = new Set(["exchange", "producer", "broker", "flink", "job", "history", "repair", "alerts", "server"]);
+
 /** What a person reads for each condition. */
 export const CONDITIONS = { running: "running", troubled: "in trouble", restarting: "restarting", away: "away", unknown: "unknown" };
 

@@ -56,7 +56,7 @@ export class Diagram {
 /** @param {HTMLElement} element @param {Node} node @param {boolean} open */
 function showCard(element, node, open) {
   const [button, figures] = element.children;
-  element.className = `node at-${node.id}${node.topic ? " topic" : ""}`;
+  element.className = `node at-${node.id}${node.topic ? " topic" : ""}${node.further ? " further" : ""}`;
   element.dataset.state = node.condition;
   button.setAttribute("aria-expanded", String(open));
   write(button.children[0], node.title.replaceAll("_", "_\u200b")); // a long name may break there

@@ -1,6 +1,6 @@
 /** The pipeline as nodes and the ways between them, from one answer of the server. Pure. */
 
-import { condition, CONDITIONS, leader, OPTIONAL, sum } from "./answer.js";
+import { condition, CONDITIONS, leader, OPTIONAL, PLACED, sum } from "./answer.js";
 import { showCount, showMs, showRate, showSpan } from "./format.js";
 
 /** @typedef {import("./answer.js").Answer} Answer */
@@ -16,6 +16,7 @@ import { showCount, showMs, showRate, showSpan } from "./format.js";
  * @property {[string, string][]} lines what is read first of it: name and value
  * @property {Part | undefined} part what is told of it
  * @property {boolean} [topic]
+ * @property {boolean} [further] whether the diagram has no place of its own for it
  */
 /** @typedef {{from: string, to: string, per_s: ?number, broken: boolean, beside: boolean}} Edge */
 
@@ -52,7 +53,7 @@ export function nodesOf(answer) {
     topic(answer, "klines", "crypto_kline_data", ["crypto_kline_data"]),
     job(answer, "windows"),
     job(answer, "candles"),
-    topic(answer, "averages", "crypto_data_aggregated", ["crypto_data_aggregated"]),
+    topic(answer, "averages", windowsTopic(answer), [windowsTopic(answer)]),
     topic(answer, "series", "crypto_candles …", CANDLE_TOPICS),
     node("server", "Server", server, [
       ["in", showRate(server?.per_s)],
@@ -63,7 +64,25 @@ export function nodesOf(answer) {
     history(answer),
     repair(answer),
     alerts(answer),
+    ...further(answer),
   ];
+}
+
+/** @param {Answer} answer @returns {string} windows come from klines, or from trades */
+function windowsTopic(answer) {
+  return answer.topics.find((flow) => flow.topic === "crypto_trade_windows")?.topic ?? "crypto_data_aggregated";
+}
+
+/** @param {Answer} answer @returns {Node[]} parts that the diagram doesn't know: those that run, or did */
+function further(answer) {
+  return answer.parts.filter((part) => !PLACED.has(part.kind) && condition(part) !== "unknown").map((part) => ({
+    ...node(`part-${part.name}`, part.name.charAt(0).toUpperCase() + part.name.slice(1), part, [
+      ["rate", showRate(part.per_s)],
+      ["waiting", showCount(part.behind)],
+      ["age", showSpan(part.age_s)],
+    ]),
+    further: true,
+  }));
 }
 
 /** @param {Answer} answer @param {Node[]} nodes @returns {Edge[]} */
