@@ -22,7 +22,9 @@ class Metrics:
         self.repeated = Counter(name("windows_repeated"), "Windows that brought nothing new", registry=self.registry)
         self.rejected = Counter(name("records_rejected"), "Records that are not windows", registry=self.registry)
         self.sent = Counter(name("updates_sent"), "Updates sent, summed over clients", registry=self.registry)
-        self.conflated = Counter(name("windows_conflated"), "Windows left out for slow clients", registry=self.registry)
+        self.conflated = Counter(
+            name("windows_conflated"), "Windows, and records of other kinds, left out for slow clients", registry=self.registry
+        )
         self.encode_seconds = Histogram(
             name("encode_seconds"),
             "Time to hold a batch, encode its updates once and queue them for all clients",

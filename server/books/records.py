@@ -68,7 +68,8 @@ def book_from(record: Record, now_ms: int) -> Book:
             raise RecordError(f"{name}: missing, or not as events.OrderBook says")
     if found["E"] > now_ms + AHEAD_MOST_MS:
         raise RecordError("E: lies in the future")
-    features = orjson.dumps({name: found[name] for name in FEATURES})
+    # A copy: what orjson gives keeps the room it was written in, ten times as much.
+    features = bytes(memoryview(orjson.dumps({name: found[name] for name in FEATURES})))
     return Book(Entry(found["s"], found["E"], found["since"], 0, record.partition, record.offset, features), found["u"], value)
 
 
