@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from klinestream.runtime.access.allowances import Allowance
 from klinestream.runtime.server_sections import ServerConfig
 from server import protocol
 from server.client import POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER, Client, Closed
@@ -35,31 +36,6 @@ ANSWER_PAUSE = 3.0
 """For so many times as long as they took."""
 
 log = structlog.get_logger()
-
-
-class Allowance:
-    """How many messages a client may still send: `rate` more each second, `2 * rate` at most. Pure.
-
-    >>> allowance = Allowance(1.0, now_s=0.0)
-    >>> [allowance.spend(now_s) for now_s in (0.0, 0.0, 0.0, 1.0)]
-    [True, True, False, True]
-    """
-
-    def __init__(self, rate: float, now_s: float) -> None:
-        """Start with the most that may be left."""
-        self._rate = rate
-        self._most = max(1.0, 2 * rate)
-        self._left = self._most
-        self._at_s = now_s
-
-    def spend(self, now_s: float) -> bool:
-        """Take one; False if none is left."""
-        self._left = min(self._most, self._left + (now_s - self._at_s) * self._rate)
-        self._at_s = now_s
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 class Hub:

@@ -9,12 +9,12 @@ import uvicorn
 
 from klinestream.market.errors import StackError
 from klinestream.market.kinds import WINDOWS_OF
+from klinestream.runtime.access.patience import HEAD_MOST_BYTES, PatientHttp
 from klinestream.runtime.config import Config
 from klinestream.runtime.gap_ledger import read_ledger
 from klinestream.runtime.kafka import open_reader
 from klinestream.runtime.server_sections import ServerConfig
 from klinestream.runtime.watched import WatchedWriter
-from server.access.connections import HEAD_MOST_BYTES, PatientHttp
 from server.access.guards import refuse_open
 from server.app import create_app
 from server.link import LinkedWebSocket

@@ -13,11 +13,11 @@ from starlette.requests import cookie_parser
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from klinestream.runtime.access.addresses import address_of
+from klinestream.runtime.access.guesses import Guesses
+from klinestream.runtime.access.tokens import Tokens
 from server.access import login
-from server.access.addresses import address_of
-from server.access.guesses import Guesses
 from server.access.refusals import TOO_MANY, UNAUTHORIZED, refuse
-from server.access.tokens import Tokens
 from server.metrics import Metrics
 from server.rest.errors import RestError
 

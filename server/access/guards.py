@@ -4,14 +4,15 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from klinestream.market.errors import ConfigError
+from klinestream.runtime.access.addresses import is_loopback
+from klinestream.runtime.access.names import is_local_name
+from klinestream.runtime.access.tokens import Tokens
 from klinestream.runtime.config import PREFIX
 from klinestream.runtime.server_sections import ServerConfig, origin_of
-from server.access.addresses import is_loopback
 from server.access.gate import TokenGate
 from server.access.refusals import FORBIDDEN, refuse
-from server.access.security import SecurityHeaders, is_local_name
+from server.access.security import SecurityHeaders
 from server.access.socket_gate import SocketGate
-from server.access.tokens import Tokens
 from server.metrics import Metrics
 from server.rest.errors import RestError
 from server.rest.limits import RestGate

@@ -13,9 +13,9 @@ from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive
 
+from klinestream.runtime.access.tokens import SESSION_S
 from server.access.refusals import CHALLENGE, FORBIDDEN, TOO_MANY, UNAUTHORIZED
 from server.access.security import origin_allowed
-from server.access.tokens import SESSION_S
 from server.pages import static_folder
 from server.rest.errors import API, RestError
 

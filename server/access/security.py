@@ -1,8 +1,6 @@
 """Who may open the websocket from a browser, under which names the server answers, and what a browser may do with our page."""
 
-import re
 from collections.abc import Collection
-from ipaddress import ip_address
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,7 +29,6 @@ HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
     "x-frame-options": "DENY",
 }
-_PORT = re.compile(r":[0-9]*$")
 CACHE_CONTROL = "no-store"
 """Of answers that don't say otherwise: redirects, refusals, faults."""
 
@@ -53,28 +50,6 @@ def origin_allowed(origin: str | None, host: str | None, allowed: Collection[str
         return True
     scheme, separator, netloc = origin.lower().partition("://")
     return scheme in ("http", "https") and bool(separator and host) and netloc == (host or "").lower()
-
-
-def is_local_name(host: str | None) -> bool:
-    """Whether a name that a request came under can only be one of this machine or its own network: no stranger's.
-
-    A page of a stranger's site can make a browser ask this machine under the site's name, whose address it changes after it was
-    loaded (DNS rebinding). Then both are one origin to the browser, and the page could read what we answer.
-
-    >>> is_local_name("localhost:8084"), is_local_name("127.0.0.1:8084"), is_local_name("[::1]:8084"), is_local_name("server")
-    (True, True, True, True)
-    >>> is_local_name("chart.example:8084")
-    False
-    """
-    name = _PORT.sub("", host or "").rstrip(".")
-    if not name or name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        ip_address(name.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        # No name of the public network is without a dot.
-        return "." not in name
-    return True
 
 
 class SecurityHeaders:

@@ -7,12 +7,13 @@ from collections.abc import Collection
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.access.addresses import address_of, is_loopback
+from klinestream.runtime.access.addresses import address_of, is_loopback
+from klinestream.runtime.access.allowances import Allowances
 from server.access.refusals import FORBIDDEN, TOO_MANY, refuse
 from server.access.security import origin_allowed
 from server.metrics import Metrics
 from server.rest.errors import SHOWN_MOST, RestError
-from server.rest.limits import RETRY_S, Allowances
+from server.rest.limits import RETRY_S
 
 
 class SocketGate:

@@ -2,15 +2,14 @@
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.access.addresses import ADDRESSES_MOST, address_of
+from klinestream.runtime.access.addresses import address_of
+from klinestream.runtime.access.allowances import Allowances
 from server.access.refusals import TOO_MANY, refuse
-from server.clients import Allowance
 from server.metrics import Metrics
 from server.rest.errors import RestError
 
@@ -22,29 +21,6 @@ WAITING_MOST = 64
 RETRY_S = 1
 _OTHER = "other"
 _TOO_MANY = RestError(TOO_MANY, "fewer requests", "more than server.requests_per_s", "wait, then ask again", retry_after_s=RETRY_S)
-
-
-class Allowances:
-    """How many requests each address may still make. The address that was silent for longest is forgotten first. Pure.
-
-    >>> allowances = Allowances(1.0)
-    >>> [allowances.spend(address, 0.0) for address in ("a", "a", "a", "b")]
-    [True, True, False, True]
-    """
-
-    def __init__(self, per_s: float, addresses_most: int = ADDRESSES_MOST) -> None:
-        """`per_s` more each second, twice as many at most."""
-        self._per_s = per_s
-        self._most = addresses_most
-        self._left: OrderedDict[str, Allowance] = OrderedDict()
-
-    def spend(self, address: str, now_s: float) -> bool:
-        """Take one; False if none is left."""
-        allowance = self._left.pop(address, None) or Allowance(self._per_s, now_s)
-        self._left[address] = allowance
-        if len(self._left) > self._most:
-            self._left.popitem(last=False)
-        return allowance.spend(now_s)
 
 
 class RestGate:

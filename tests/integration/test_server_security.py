@@ -17,8 +17,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 
 from klinestream.client import ClientError, follow, frame
-from server.access import connections
-from server.access.connections import FRAGMENTS_MOST, HEAD_MOST_BYTES, BoundedWebSocket, PatientHttp
+from klinestream.runtime.access import patience
+from klinestream.runtime.access.patience import HEAD_MOST_BYTES, PatientHttp
+from server.access.connections import FRAGMENTS_MOST, BoundedWebSocket
 from server.access.security import HEADERS
 from tests.eventually import eventually
 from tests.serving import ServerProcess, Windows, now_ms, window_at
@@ -230,7 +231,7 @@ SLOW = {
 @pytest.mark.parametrize("sent", SLOW.values(), ids=SLOW)
 def test_a_request_that_doesn_t_come_whole_is_not_waited_for(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor is one of which a byte comes now and then."""
-    monkeypatch.setattr(connections, "HEAD_MOST_S", 0.3)
+    monkeypatch.setattr(patience, "HEAD_MOST_S", 0.3)
 
     async def trickle() -> None:
         async with bare() as port:
@@ -249,7 +250,7 @@ def test_a_request_that_doesn_t_come_whole_is_not_waited_for(sent: bytes, monkey
 
 def test_a_request_that_comes_in_time_is_answered_and_the_next_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """The wait ends with each whole request: a connection lives longer than that."""
-    monkeypatch.setattr(connections, "HEAD_MOST_S", 0.3)
+    monkeypatch.setattr(patience, "HEAD_MOST_S", 0.3)
 
     async def ask() -> list[int]:
         async with bare() as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:

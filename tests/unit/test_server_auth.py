@@ -11,15 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klinestream.market.errors import BrokerError, ConfigError
+from klinestream.runtime.access.addresses import address_of, is_loopback
+from klinestream.runtime.access.guesses import ANOTHER_EVERY_S, AT_ONCE, Guesses
+from klinestream.runtime.access.names import is_local_name
+from klinestream.runtime.access.tokens import SESSION_S, Tokens
 from klinestream.runtime.config import load
 from klinestream.runtime.kafka import Reader
 from klinestream.runtime.server_sections import ServerConfig
-from server.access.addresses import address_of, is_loopback
 from server.access.guards import refuse_open
-from server.access.guesses import ANOTHER_EVERY_S, AT_ONCE, Guesses
 from server.access.login import BODY_MOST_BYTES, COOKIE
-from server.access.security import HEADERS, is_local_name, origin_allowed
-from server.access.tokens import SESSION_S, Tokens
+from server.access.security import HEADERS, origin_allowed
 from server.app import create_app
 
 TOKEN, OTHER = "correct-horse-battery", "staple-battery-horse"

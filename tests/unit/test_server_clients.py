@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from klinestream.runtime.access.allowances import Allowance
 from klinestream.runtime.server_sections import ServerConfig
 from server.access.security import CONTENT_SECURITY_POLICY, origin_allowed
 from server.candles.store import CandleStore
-from server.clients import Allowance, Client, Closed, Hub
+from server.clients import Client, Closed, Hub
 from server.health import FeedState, reasons_not_ready
 from server.history import Entry, History
 from server.metrics import Metrics

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from klinestream.market.errors import BrokerError
 from klinestream.market.ledger import Ledger
+from klinestream.runtime.access.allowances import Allowances
 from klinestream.runtime.exchange_params import ExchangeFault
 from klinestream.runtime.kafka import Reader
 from klinestream.runtime.server_sections import ServerConfig
@@ -21,7 +22,7 @@ from server.exchange.params import Params
 from server.exchange.rows import exchange_info, in_progress, kline_rows, quotes_of
 from server.rest.docs import CANDLE
 from server.rest.errors import RestError
-from server.rest.limits import Allowances, Encodings
+from server.rest.limits import Encodings
 from server.rest.query import Format, Span, chosen
 from server.rest.sources import Gaps
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from server.access.addresses import ADDRESSES_MOST
+from klinestream.runtime.access.addresses import ADDRESSES_MOST
 
 AT_ONCE = 10
 ANOTHER_EVERY_S = 6.0
