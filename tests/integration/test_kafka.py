@@ -143,6 +143,24 @@ def test_acknowledgements_are_told(config: KafkaConfig, new_topic: Callable[...,
     assert all(0 < seconds < 10 for seconds in told)
 
 
+def test_each_record_is_settled_by_itself(publisher: Publisher, reader: Reader, new_topic: Callable[..., str]) -> None:
+    """Who asks is told once of each record, without a further call, where it stands; of a lost one why, and then it raises nowhere."""
+    topic = new_topic(**{"message.timestamp.after.max.ms": "60000"})
+    told: dict[int, list[tuple[str | None, int, int]]] = {n: [] for n in range(6)}
+    for n in range(5):
+        publisher.publish(Record(topic, b"k%d" % n, b"%d" % n, 1), lambda *what, n=n: told[n].append(what))
+    eventually(lambda: all(told[n] for n in range(5)), 20, "all are settled")
+    publisher.publish(Record(topic, b"k", b"v", 4_102_444_800_000), lambda *what: told[5].append(what))
+    eventually(lambda: told[5], 20, "the refused one is settled too")
+    publisher.flush(10)
+
+    stand = {int(record.value or b""): (None, record.partition, record.offset) for record in read(reader, topic, 5)}
+    assert {n: told[n] for n in range(5)} == {n: [place] for n, place in stand.items()}
+    ((reason, *place),) = told[5]
+    assert reason
+    assert place == [-1, -1]
+
+
 def test_refused_record_surfaces(publisher: Publisher, new_topic: Callable[..., str]) -> None:
     """A record that the broker refuses raises DeliveryError at a later call, once, and names topic and key."""
     topic = new_topic(**{"message.timestamp.after.max.ms": "60000"})

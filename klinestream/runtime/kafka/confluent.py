@@ -1,7 +1,9 @@
 """`Publisher` and `Reader` by confluent-kafka: librdkafka in C, the extra `fast`."""
 
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -20,7 +22,7 @@ from klinestream.runtime.kafka.delivery import (
     refused,
     unknown_topic,
 )
-from klinestream.runtime.kafka.interface import Record
+from klinestream.runtime.kafka.interface import Record, Settled
 from klinestream.runtime.sections import KafkaConfig
 
 log = structlog.get_logger()
@@ -31,6 +33,7 @@ _ASK_S = 10.0
 _POLL_RECORDS = 5000
 _TOPIC_WAIT_MS = 5_000  # a topic that isn't known by then doesn't exist
 _RECONNECT_MOST_MS = 1000
+_POLL_S = 0.1  # how long a poller waits for acknowledgements at once: it is woken by each
 _NO_TOPIC = (KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART)
 # Leaders move, and a new topic has none for a moment.
 _PASSING = (KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART)
@@ -100,11 +103,16 @@ class ConfluentPublisher:
             "topic.metadata.propagation.max.ms": _TOPIC_WAIT_MS,
         }
         self._producer = Producer(settings)
+        self._poller: threading.Thread | None = None
+        self._closing = threading.Event()
         connected(lambda: _reached(self._producer, troubles), config)
 
-    def publish(self, record: Record) -> None:
+    def publish(self, record: Record, settled: Settled | None = None) -> None:
         """Queue a record; see `Publisher`."""
         producer = self._producer
+        if settled is not None and self._poller is None:
+            self._poller = threading.Thread(target=self._poll, name="kafka-acknowledgements", daemon=True)
+            self._poller.start()
         while True:
             self._losses.raise_any()
             try:
@@ -112,7 +120,7 @@ class ConfluentPublisher:
                     record.topic,
                     record.value,
                     record.key,
-                    on_delivery=self._settled,
+                    on_delivery=self._settled if settled is None else partial(self._told, settled),
                     timestamp=record.timestamp_ms,
                     headers=list(record.headers),
                 )
@@ -123,6 +131,19 @@ class ConfluentPublisher:
                 raise DeliveryError(refused(record, error.args[0].str())) from None
             producer.poll(0)
             return
+
+    def _poll(self) -> None:
+        """The library calls back only within calls: somebody who waits for one record must not depend on the next one."""
+        while not self._closing.is_set():
+            self._producer.poll(_POLL_S)
+
+    def _told(self, settled: Settled, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            settled(unknown_topic(message.topic()) if error.code() in _NO_TOPIC else error.str(), -1, -1)
+            return
+        settled(None, message.partition(), message.offset())
+        if self._acknowledged is not None:
+            self._acknowledged(message.latency())
 
     def _settled(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
@@ -149,6 +170,9 @@ class ConfluentPublisher:
             self.flush(timeout_s)
         finally:
             self._producer.purge()
+            self._closing.set()
+            if self._poller is not None:
+                self._poller.join()
             self._producer.poll(0)
 
 

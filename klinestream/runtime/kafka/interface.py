@@ -4,7 +4,7 @@ Records are partitioned by murmur2 of the key, as Java and kafka-python do, so t
 writes it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,11 +22,18 @@ class Record:
     offset: int = -1
 
 
+Settled = Callable[[str | None, int, int], None]
+"""What became of one record: why it is lost or None, its partition and its offset; both -1 where it is lost."""
+
+
 class Publisher(Protocol):
     """Sends records, acknowledged by all replicas, idempotent, in order per partition."""
 
-    def publish(self, record: Record) -> None:
-        """Queue a record; blocks while the queue is full. Raises DeliveryError if an earlier record was lost."""
+    def publish(self, record: Record, settled: Settled | None = None) -> None:
+        """Queue a record; blocks while the queue is full. Raises DeliveryError if an earlier record was lost.
+
+        `settled`, if given, is told once what became of this record, from a thread of the client's; its loss then raises nowhere.
+        """
 
     def queued(self) -> int:
         """How many records aren't acknowledged yet."""

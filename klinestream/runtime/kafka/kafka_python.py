@@ -26,7 +26,7 @@ from klinestream.runtime.kafka.delivery import (
     refused,
     unknown_topic,
 )
-from klinestream.runtime.kafka.interface import Record
+from klinestream.runtime.kafka.interface import Record, Settled
 from klinestream.runtime.sections import KafkaConfig
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ class KafkaPythonPublisher:
         }
         self._producer: Any = connected(lambda: _reached(KafkaProducer, settings), config)
 
-    def publish(self, record: Record) -> None:
+    def publish(self, record: Record, settled: Settled | None = None) -> None:
         """Queue a record; see `Publisher`."""
         self._losses.raise_any()
         while not self._room.enter(LOOK_UP_S):
@@ -132,14 +132,19 @@ class KafkaPythonPublisher:
             self._room.leave()
             raise DeliveryError(refused(record, error)) from None
 
-        def done(_: object) -> None:
+        def done(placed: Any) -> None:
             self._room.leave()
+            if settled is not None:
+                settled(None, placed.partition, placed.offset)
             if self._acknowledged is not None:
                 self._acknowledged(time.monotonic() - published_s)
 
         def lost(error: object) -> None:
-            self._losses.note(record.topic, record.key, error)
             self._room.leave()
+            if settled is None:
+                self._losses.note(record.topic, record.key, error)
+            else:
+                settled(str(error), -1, -1)
 
         sent.add_callback(done)
         sent.add_errback(lost)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from klinestream.runtime.kafka.interface import Publisher, Reader, Record
+from klinestream.runtime.kafka.interface import Publisher, Reader, Record, Settled
 
 
 class PrefixedPublisher:
@@ -13,9 +13,9 @@ class PrefixedPublisher:
         """Over another publisher."""
         self._inner, self._prefix = inner, prefix
 
-    def publish(self, record: Record) -> None:
+    def publish(self, record: Record, settled: Settled | None = None) -> None:
         """Queue a record for the topic with the prefix; see `Publisher`."""
-        self._inner.publish(replace(record, topic=self._prefix + record.topic))
+        self._inner.publish(replace(record, topic=self._prefix + record.topic), settled)
 
     def queued(self) -> int:
         """How many records aren't acknowledged yet."""
