@@ -543,6 +543,27 @@ class IdGap:
     time_ms: int = wire("time", Kind.TIME_MS, "when the state was reached; the record's timestamp")
 
 
+class KeyState(enum.StrEnum):
+    """How far a request under an idempotency key has come."""
+
+    CLAIMED = "claimed"
+    """A replica is about to publish its records."""
+    DONE = "done"
+    """All of them are in their topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestKey:
+    """What became of a posted request under its idempotency key, as one replica saw it."""
+
+    key: str = wire("key", Kind.TEXT, "source:idempotency key; the record's key")
+    state: KeyState = wire("state", Kind.TEXT, "claimed or done")
+    digest: str = wire("digest", Kind.TEXT, "of route, parameters and body")
+    claim: str = wire("claim", Kind.TEXT, "which replica's which attempt")
+    answer: str = wire("answer", Kind.NOTE, "what was answered, as JSON; empty while claimed")
+    time_ms: int = wire("time", Kind.TIME_MS, "when it was so; the record's timestamp")
+
+
 def wire_fields(event: type[Any]) -> dict[str, Field[Any]]:
     """Wire name → dataclass field, in wire order.
 

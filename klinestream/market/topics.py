@@ -16,6 +16,7 @@ from klinestream.market.events import (
     FeedGap,
     IdGap,
     Indicators,
+    IngestKey,
     Kline,
     LateKline,
     OrderBook,
@@ -203,6 +204,14 @@ ID_GAPS = Topic(
     "crypto_id_gaps", "a state that missing ids of trades or books have reached: their ledger", "symbol", IdGap, retention_ms=30 * DAY_MS
 )
 
+INGEST_KEYS = Topic(
+    "crypto_ingest_keys",
+    "a state that a posted request under an idempotency key has reached; the first claim of a key counts",
+    "key",
+    IngestKey,
+    retention_bytes=128 * MIB,
+)
+
 TOPICS = (
     KLINES,
     WINDOWS,
@@ -222,6 +231,7 @@ TOPICS = (
     TRADE_WINDOWS,
     ORDER_BOOK,
     ID_GAPS,
+    INGEST_KEYS,
     PIPELINE_EVENTS,
     CONTROL,
     WATCHED,

@@ -83,7 +83,7 @@ class ServerConfig(Section):
             if not is_web_address(origin) or origin != origin_of(origin):
                 raise ValueError(f"allowed_origins must hold origins such as https://chart.example, without a path, not {origin!r}")
         for proxy in self.trusted_proxies:
-            if not _is_network(proxy):
+            if not is_network(proxy):
                 raise ValueError(f"trusted_proxies must hold addresses or networks such as 10.0.0.0/8, not {proxy!r}")
         return self
 
@@ -123,7 +123,8 @@ def origin_of(address: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}"
 
 
-def _is_network(text: str) -> bool:
+def is_network(text: str) -> bool:
+    """Whether a text is an address or a network."""
     try:
         ip_network(text)
     except ValueError:

@@ -1,0 +1,114 @@
+"""The application. `create_app` puts a replica together; nothing here decides anything."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+
+from klinestream.ingest.documents import complete
+from klinestream.ingest.follower import Follower
+from klinestream.ingest.gate import Gate, answer
+from klinestream.ingest.intake import Intake, Kafka
+from klinestream.ingest.metrics import Metrics
+from klinestream.ingest.outlet import Outlet
+from klinestream.ingest.refusals import READ_THE_DOCS, SHOWN_MOST, PostError, shown
+from klinestream.ingest.routes import routes
+from klinestream.runtime.ingest_section import IngestConfig
+from klinestream.runtime.kafka import Publisher, Reader
+
+STOP_S = 5.0
+
+
+def create_app(
+    config: IngestConfig,
+    open_publisher: Callable[[], Publisher],
+    open_reader: Callable[[], Reader],
+    replica: str,
+    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+) -> FastAPI:
+    """A replica that publishes and reads back in threads of its own, from the application's start to its end."""
+    metrics = Metrics()
+    outlet = Outlet(open_publisher)
+    follower = Follower(open_reader, now_ms)
+    intake = Intake(config, Kafka(outlet, follower), metrics, replica, now_ms)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        outlet.start()
+        follower.start()
+        yield
+        # What was taken is finished before the broker is left, keys included: a 202 that follows must be true everywhere.
+        try:
+            async with asyncio.timeout(config.answer_s):
+                await intake.finish()
+        except TimeoutError:
+            pass  # each of them was answered with 503
+        await asyncio.gather(asyncio.to_thread(outlet.stop, STOP_S), asyncio.to_thread(follower.stop, STOP_S))
+
+    # Without pages of documentation: they load scripts from elsewhere.
+    app = FastAPI(title="klinestream ingestion", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    app.add_middleware(Gate, config=config, metrics=metrics)
+    _add_handlers(app, metrics)
+    _add_status(app, intake, metrics)
+    app.include_router(routes(config, intake, now_ms))
+    complete(app)
+    return app
+
+
+def _add_status(app: FastAPI, intake: Intake, metrics: Metrics) -> None:
+    @app.get("/healthz", include_in_schema=False)
+    async def healthz() -> Response:
+        """The process answers: nothing more."""
+        return _json({"alive": True})
+
+    @app.get("/readyz", include_in_schema=False)
+    async def readyz() -> Response:
+        """503 with the reasons where a post would be refused, or wait."""
+        reasons = intake.faults()
+        return _json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+    @app.get("/metrics", include_in_schema=False)
+    async def prometheus() -> Response:
+        metrics.keys.set(intake.keys)
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_handlers(app: FastAPI, metrics: Metrics) -> None:
+    """Answer every error in the one form."""
+
+    async def refused(_: Request, error: Exception) -> Response:
+        assert isinstance(error, PostError)  # noqa: S101  # it is registered for these
+        return answer(error, metrics)
+
+    async def invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101  # it is registered for these
+        return answer(_of_validation(error.errors()), metrics)
+
+    async def unknown(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101  # it is registered for these
+        asked = f"{request.method} {request.url.path}"[:SHOWN_MOST]
+        refusal = PostError(error.status_code, "route", "a route that there is", ascii(asked), READ_THE_DOCS)
+        response = answer(refusal, metrics)
+        response.headers.update(error.headers or {})
+        return response
+
+    app.add_exception_handler(PostError, refused)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, unknown)
+
+
+def _of_validation(errors: Sequence[Mapping[str, Any]]) -> PostError:
+    first = errors[0]
+    message = str(first["msg"]).removeprefix("Input should be ")
+    return PostError(422, "parameter", f"{first['loc'][-1]}: {message}", shown(first.get("input")), f"send another value; {READ_THE_DOCS}")
+
+
+def _json(content: object, status: int = 200) -> Response:
+    return Response(orjson.dumps(content), status, media_type="application/json")
