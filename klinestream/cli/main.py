@@ -14,6 +14,8 @@ from klinestream.cli import (
     feed,
     gaps,
     history,
+    ingest,
+    ingest_demo,
     job,
     model,
     producer,
@@ -41,6 +43,8 @@ app.command()(doctor.doctor)
 app.command()(producer.producer)
 app.command()(feed.feed)
 app.command()(server.server)
+app.command()(ingest.ingest)
+app.command(name="ingest-demo")(ingest_demo.ingest_demo)
 app.command()(watch.watch)
 app.command()(gaps.gaps)
 app.command()(history.history)
