@@ -31,7 +31,7 @@ from klinestream.runtime.kafka import Record
 
 SYMBOLS_TOLD_MOST = 100
 """Of more symbols those with late records are told first; the numbers are of all."""
-READ_BACK_S = 1.0
+READ_BACK_S = 3.0
 """How long an answer waits to know what came late."""
 RETRY_AFTER_S = 1
 _LOOK_S = 0.02

@@ -174,6 +174,8 @@ def _kline(post: KlinePost, asked: Asked) -> Kline:
         last_trade_id_within=post.L,
         last_trade_id=post.last_trade_id,
         origin=Origin.POSTED,
+        source=asked.source,
+        proof=Proof.NONE,
     )
     if kline.taker_base_volume > kline.base_volume or kline.taker_quote_volume > kline.quote_volume:
         raise RecordError("V, Q: expected at most v and q")
