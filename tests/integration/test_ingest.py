@@ -193,7 +193,7 @@ def test_what_stands_behind_a_newer_one_is_told_across_replicas(replicas: list[I
 
 
 def test_a_stopped_broker_fills_the_room_and_all_comes_through_in_the_end(module_broker: TestBroker, tmp_path: Path, held: Held) -> None:
-    """While the broker stands still a post gets 503 and the next 429, both with Retry-After; when it goes on, retries lose and double nothing."""
+    """While the broker stands still a post gets 503 and the next 429, each with Retry-After; retries then lose and double nothing."""
     replica = IngestProcess(module_broker.bootstrap_servers, tmp_path / "log", answer_s=1, waiting_most=100, batch_most=100)
     symbol, first_ms = name(), second_ms()
     batches = [[kline_post(symbol, first_ms + (part * 60 + n) * 1000) for n in range(60)] for part in range(2)]
@@ -218,7 +218,7 @@ def test_a_stopped_broker_fills_the_room_and_all_comes_through_in_the_end(module
 
 
 def test_what_was_taken_is_answered_before_the_end(module_broker: TestBroker, tmp_path: Path, held: Held) -> None:
-    """SIGTERM while a request waits for a broker that stands still: it is answered 202 when the broker goes on, and the process ends well."""
+    """SIGTERM while a request waits for a broker that stands still: it is answered 202 when the broker goes on."""
     replica = IngestProcess(module_broker.bootstrap_servers, tmp_path / "log", answer_s=15)
     symbol = name()
     answers: list[httpx.Response] = []
