@@ -36,6 +36,16 @@ class IngestConfig(Section):
     """Records that one token or address may post a second, with bursts of twice as many."""
 
     @property
+    def metrics_host(self) -> str:
+        """Address of the metrics: they stand beside the routes."""
+        return self.host
+
+    @property
+    def metrics_port(self) -> int:
+        """Port of the metrics."""
+        return self.port
+
+    @property
     def accepted_tokens(self) -> tuple[tuple[str, str], ...]:
         """Source, empty for any, and token of each."""
         found = []
