@@ -15,14 +15,17 @@ import orjson
 import pytest
 import schemathesis
 from schemathesis.specs.openapi.checks import positive_data_acceptance
+from typer.testing import CliRunner
 
+from klinestream.cli.main import app
 from klinestream.ingest.app import create_app
+from klinestream.ingest.demo import Load, run
 from klinestream.market.candle_engine import CandleEngine, CandleSettings
 from klinestream.market.candle_history import decode_history
 from klinestream.market.codec import kline_from
-from klinestream.market.errors import BrokerError
+from klinestream.market.errors import BrokerError, ConfigError
 from klinestream.market.events import Origin, Proof
-from klinestream.market.topics import CANDLE_HISTORY, INGEST_KEYS, KLINES, TRADES
+from klinestream.market.topics import CANDLE_HISTORY, INGEST_KEYS, KLINES, TRADES, Topic
 from klinestream.runtime.ingest_section import IngestConfig
 from tests.eventually import eventually
 from tests.ingesting import Held, IngestProcess, bar_post, kline_post, second_ms, trade_post
@@ -239,6 +242,26 @@ def test_what_was_taken_is_answered_before_the_end(module_broker: TestBroker, tm
         assert len(held.of(KLINES.name, f"INGEST:{symbol}")) == 1
     finally:
         replica.close()
+
+
+@pytest.mark.parametrize(("kind", "topic"), [("klines", KLINES), ("trades", TRADES), ("bars", CANDLE_HISTORY)])
+def test_the_load_generator_posts_and_ends(replicas: list[IngestProcess], held: Held, kind: str, topic: Topic) -> None:
+    """It posts each kind to both replicas, all is answered 202 and is there, each symbol's own in order, and it ends by itself."""
+    load = Load(tuple(replica.url for replica in replicas), kind, rate=400, batch=10, symbols=4, seconds=0.5, source=f"d{kind}", keys=True)
+    outcomes = run(load)
+    assert {(one.url, one.status) for one in outcomes} == {(url, "202") for url in load.urls}
+    assert sum(one.late for one in outcomes) == 0
+    found = {symbol: records for symbol, records in held.symbols(topic.name).items() if symbol.startswith(f"D{kind.upper()}:")}
+    counted = sum(len(record.get("rows", [record])) for records in found.values() for record in records)
+    assert len(found) == 4
+    assert counted == sum(one.records for one in outcomes) >= 40
+
+
+def test_made_up_records_stay_on_this_machine() -> None:
+    """The load generator refuses another machine's address unless it is told that this is meant."""
+    refused = CliRunner().invoke(app, ["ingest-demo", "--url", "http://192.0.2.1:8085"])
+    assert isinstance(refused.exception, ConfigError)
+    assert "--yes-really-elsewhere" in str(refused.exception)
 
 
 class Client(threading.Thread):
