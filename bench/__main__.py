@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bench import candles, engine, features, feed, fencing, figures, footprint, latency, page, producer, serving, throughput, trades
+from bench import candles, engine, features, feed, fencing, figures, footprint, ingest, latency, page, producer, serving, throughput, trades
 from bench.report import Report
 
 
@@ -27,6 +27,7 @@ class What(StrEnum):
     SERVING = "serving"
     FEATURES = "features"
     TRADES = "trades"
+    INGEST = "ingest"
 
 
 MEASURES: dict[What, Callable[[Report, Path], None]] = {
@@ -42,6 +43,7 @@ MEASURES: dict[What, Callable[[Report, Path], None]] = {
     What.SERVING: serving.measure,
     What.FEATURES: features.measure,
     What.TRADES: trades.measure,
+    What.INGEST: ingest.measure,
 }
 
 
