@@ -19,6 +19,8 @@ from klinestream.runtime.kafka import Publisher, Record
 
 log = structlog.get_logger()
 
+LOOK_S = 0.2
+"""How soon a client that has lost something is replaced while nothing is posted: until then we are not ready."""
 Places = list[tuple[int, int]]
 """Partition and offset of each record."""
 
@@ -85,9 +87,13 @@ class Outlet:
     def _run(self) -> None:
         while True:
             self._connect()
-            delivery = self._queue.get()
+            try:
+                delivery = self._queue.get(timeout=LOOK_S)
+            except queue.Empty:
+                continue
             if delivery is None:
                 return
+            self._connect()  # something may have been lost since
             self._publish(delivery)
 
     def _connect(self) -> None:

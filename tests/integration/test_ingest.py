@@ -1,5 +1,6 @@
 """Replicas of ingestion on a real broker: what is answered 202 is on the topic, whatever is posted twice, killed or slow."""
 
+import asyncio
 import os
 import signal
 import threading
@@ -20,13 +21,16 @@ from typer.testing import CliRunner
 from klinestream.cli.main import app
 from klinestream.ingest.app import create_app
 from klinestream.ingest.demo import Load, run
+from klinestream.ingest.outlet import Outlet
 from klinestream.market.candle_engine import CandleEngine, CandleSettings
 from klinestream.market.candle_history import decode_history
 from klinestream.market.codec import kline_from
-from klinestream.market.errors import BrokerError, ConfigError
+from klinestream.market.errors import BrokerError, ConfigError, DeliveryError
 from klinestream.market.events import Origin, Proof
-from klinestream.market.topics import CANDLE_HISTORY, INGEST_KEYS, KLINES, TRADES, Topic
+from klinestream.market.topics import CANDLE_HISTORY, INGEST_KEYS, KLINES, LATE_DATA, TRADES, Topic
 from klinestream.runtime.ingest_section import IngestConfig
+from klinestream.runtime.kafka import Record, open_publisher
+from klinestream.runtime.sections import KafkaConfig
 from tests.eventually import eventually
 from tests.ingesting import Held, IngestProcess, bar_post, kline_post, second_ms, trade_post
 from tests.stack import TestBroker
@@ -166,7 +170,7 @@ def test_the_same_key_and_request_is_published_once_at_any_replica(replicas: lis
 
 def test_two_bodies_race_for_a_key_and_one_wins(replicas: list[IngestProcess], held: Held) -> None:
     """Of two bodies posted at once under one key at two replicas exactly one is published, whichever it is."""
-    for _ in range(5):
+    for _ in range(3):
         symbols, key = (name(), name()), uuid.uuid4().hex
         answers: list[int] = []
 
@@ -262,6 +266,28 @@ def test_made_up_records_stay_on_this_machine() -> None:
     refused = CliRunner().invoke(app, ["ingest-demo", "--url", "http://192.0.2.1:8085"])
     assert isinstance(refused.exception, ConfigError)
     assert "--yes-really-elsewhere" in str(refused.exception)
+
+
+@pytest.mark.parametrize("client", ["kafka-python", "confluent-kafka"])
+def test_after_a_loss_the_next_request_is_published(module_broker: TestBroker, client: str) -> None:
+    """Records that the broker refuses are told to who sent them; the client that lost them is replaced, and what follows arrives."""
+    config = KafkaConfig(bootstrap_servers=module_broker.bootstrap_servers, client=client)
+    outlet = Outlet(lambda: open_publisher(config, "test-outlet"))
+    outlet.start()
+
+    async def send() -> list[tuple[int, int]]:
+        refused = Record(KLINES.name, b"INGEST:A", b"v", 4_102_444_800_000)
+        with pytest.raises(DeliveryError):
+            await outlet.send([refused])
+        return await outlet.send([Record(LATE_DATA.name, b"k", b"v", second_ms())])
+
+    try:
+        ((partition, offset),) = asyncio.run(send())
+        assert partition in range(LATE_DATA.partitions)
+        assert offset >= 0
+        eventually(lambda: outlet.connected, WAIT_S, "it is ready again")
+    finally:
+        outlet.stop(5)
 
 
 class Client(threading.Thread):
