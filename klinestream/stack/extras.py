@@ -30,6 +30,7 @@ EXTRAS = {
     "trades": Extra(commands.TRADES, job="trade_windows", output=TRADE_WINDOWS),
     "books": Extra(commands.BOOKS),
     "finnhub": Extra(commands.FINNHUB, asks_exchange=False),
+    "ingest": Extra(commands.INGEST, asks_exchange=False, observed="ingest"),
 }
 
 
