@@ -19,7 +19,8 @@ from typing import Any
 from klinestream.market import decimals
 from klinestream.market.codec import TIME_MOST_MS, kline_object
 from klinestream.market.errors import RecordError
-from klinestream.market.events import SECOND_MS, GapState, Kline, Origin, Proof, wire_fields
+from klinestream.market.events import SECOND_MS, GapState, Kline, Origin, wire_fields
+from klinestream.market.second_sums import SecondSums, quiet_second
 
 MARKET_FIELDS = ("o", "h", "l", "c", "v", "q", "V", "Q", "n")
 """Wire names of what a kline says of the market; not where it came from, nor trade ids, which REST doesn't tell."""
@@ -109,23 +110,23 @@ def klines_from_agg_trades(symbol: str, trades: Iterable[AggTrade], from_ms: int
     before the first trade are left out. Trades outside of the span are passed over. Exact, but for q and Q: cut off
     after the eighth decimal of the sum.
     """
-    built: dict[int, _Second] = {}
+    built: dict[int, SecondSums] = {}
     for trade in trades:
         if from_ms <= trade.time_ms < to_ms:
             opened = trade.time_ms // SECOND_MS * SECOND_MS
             second = built.get(opened)
             if second is None:
-                second = built[opened] = _Second(trade)
-            second.add(trade)
+                second = built[opened] = SecondSums(trade.price, trade.first_trade_id)
+            second.add(trade.price, trade.quantity, trade.first_trade_id, trade.last_trade_id, buyer_is_maker=trade.buyer_is_maker)
     klines: list[Kline] = []
     close, last_trade_id = close_before, None
     for opened in range(from_ms, to_ms, SECOND_MS):
         second = built.get(opened)
         if second is not None:
             close, last_trade_id = second.close, second.last_trade_id
-            klines.append(second.kline(symbol, opened))
+            klines.append(second.kline(symbol, opened, Origin.REST))
         elif close is not None:
-            klines.append(_quiet(symbol, opened, close, last_trade_id))
+            klines.append(quiet_second(symbol, opened, close, last_trade_id, Origin.REST))
     return klines
 
 
@@ -217,55 +218,6 @@ def single_trade_of(item: Any) -> AggTrade:
             "m": item.get("isBuyerMaker"),
         }
     )
-
-
-class _Second:
-    """The trades of one second as they add up; sums of quote are of 1e-16."""
-
-    __slots__ = ("_base", "_first", "_high", "_low", "_quote", "_taker_base", "_taker_quote", "_trades", "close", "last_trade_id")
-
-    def __init__(self, first: AggTrade) -> None:
-        self._first = first
-        self._high = self._low = self.close = first.price
-        self._trades = self._base = self._quote = self._taker_base = self._taker_quote = 0
-        self.last_trade_id = first.first_trade_id
-
-    def add(self, trade: AggTrade) -> None:
-        self._high, self._low, self.close = max(self._high, trade.price), min(self._low, trade.price), trade.price
-        self._trades += trade.trades
-        self._base += trade.quantity
-        self._quote += trade.price * trade.quantity
-        if not trade.buyer_is_maker:
-            self._taker_base += trade.quantity
-            self._taker_quote += trade.price * trade.quantity
-        self.last_trade_id = trade.last_trade_id
-
-    def kline(self, symbol: str, opened: int) -> Kline:
-        return Kline(
-            symbol=symbol,
-            open_time_ms=opened,
-            close_time_ms=opened + SECOND_MS - 1,
-            open=self._first.price,
-            high=self._high,
-            low=self._low,
-            close=self.close,
-            base_volume=self._base,
-            quote_volume=self._quote // decimals.UNIT,
-            taker_base_volume=self._taker_base,
-            taker_quote_volume=self._taker_quote // decimals.UNIT,
-            trades=self._trades,
-            first_trade_id=self._first.first_trade_id,
-            last_trade_id_within=self.last_trade_id,
-            last_trade_id=self.last_trade_id,
-            origin=Origin.REST,
-            proof=Proof.IDS,
-        )
-
-
-def _quiet(symbol: str, opened: int, close: int, last_trade_id: int | None) -> Kline:
-    closes = opened + SECOND_MS - 1
-    proof = Proof.NONE if last_trade_id is None else Proof.IDS
-    return Kline(symbol, opened, closes, close, close, close, close, 0, 0, 0, 0, 0, -1, -1, last_trade_id, Origin.REST, proof=proof)
 
 
 def _word(opened: int, known: Iterable[tuple[int, int, GapState]]) -> GapState | None:
