@@ -1,11 +1,12 @@
 """Decimal numbers as exact integers of 1e-8, one by one and in columns.
 
 The exchange sends prices and volumes as strings with eight decimals. They never become floats on the way to a sum:
-`parse` and `show` are exact, and `columns` does a whole batch at once.
+`parse` and `show` are exact, and `columns` does a whole batch at once. Where a venue sends JSON's numbers, `nearest` takes their text.
 """
 
 import re
 from collections.abc import Sequence
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,11 @@ UNIT: int = 10**PLACES
 PRICE_MOST = 2**63 - 1
 # Whole units have up to 15 digits: a sum of a day's seconds of such volumes still fits an int64.
 WHOLE_DIGITS = 15
+_TEXT_MOST = 40  # characters: no venue writes a number longer, and the work on it stays small
+_STEP = Decimal(1).scaleb(-PLACES)
+# Rounding is done once, on a number that is held whole: 40 characters have fewer digits than this.
+_WHOLE = Context(prec=64, rounding=ROUND_HALF_EVEN)
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII).fullmatch  # as JSON has it
 _DECIMAL = re.compile(rf"(\d{{1,{WHOLE_DIGITS}}})(?:\.(\d{{1,{PLACES}}}))?", re.ASCII)
 
 Ints = npt.NDArray[np.int64]
@@ -34,6 +40,26 @@ def parse(text: Any) -> int:
     if found is None:
         raise RecordError(f"expected a decimal string such as 25.35190000, got {str(text)[:40]!r}")
     return int(found[1]) * UNIT + int((found[2] or "").ljust(PLACES, "0"))
+
+
+def nearest(text: str) -> int:
+    """A number of JSON's, as it was written, as the nearest integer of 1e-8, half to even; raises RecordError.
+
+    Exact wherever eight decimals are enough: the text never becomes a float. Of what is below 0, or has more than fifteen digits
+    before the point, it makes nothing.
+
+    >>> nearest("122.1"), nearest("1.2e-7"), nearest("5E3"), nearest("0.000000005"), nearest("0.0000000050001")
+    (12210000000, 12, 500000000000, 0, 1)
+    """
+    try:
+        if len(text) > _TEXT_MOST or not _NUMBER(text):
+            raise ValueError
+        value = int(Decimal(text).quantize(_STEP, context=_WHOLE).scaleb(PLACES, context=_WHOLE))
+        if not 0 <= value < UNIT * 10**WHOLE_DIGITS:
+            raise ValueError
+    except (ValueError, ArithmeticError):
+        raise RecordError(f"expected a number from 0 below 1e{WHOLE_DIGITS} such as 25.3519, got {text[:_TEXT_MOST]!r}") from None
+    return value
 
 
 def show(value: int) -> str:
