@@ -14,6 +14,7 @@ from klinestream.market.events import SECOND_MS
 from klinestream.runtime.sections import StandinConfig
 from klinestream.standin import admin, rest, websocket
 from klinestream.standin.exchange import Exchange, Settings
+from klinestream.standin.finnhub import shell as finnhub
 from klinestream.standin.session import Rules
 from klinestream.standin.weights import Limits
 
@@ -40,7 +41,7 @@ async def serving(exchange: Exchange, host: str, port: int) -> AsyncIterator[tup
     Raises StackError where the port can't be had.
     """
     app = web.Application(middlewares=[admin.loopback_only])
-    app.add_routes([*websocket.routes(exchange), *rest.routes(exchange), *admin.routes(exchange)])
+    app.add_routes([*websocket.routes(exchange), *rest.routes(exchange), *finnhub.routes(exchange), *admin.routes(exchange)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     try:

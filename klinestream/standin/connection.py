@@ -11,7 +11,7 @@ from klinestream.standin import streams, wire
 from klinestream.standin.faults import Faults, like
 from klinestream.standin.frames import Frame
 from klinestream.standin.metrics import Metrics
-from klinestream.standin.session import Action, Close, Ping, Pong, Reply, Session
+from klinestream.standin.session import Action, Close, Dialogue, Ping, Pong, Reply
 
 # Past that the client can't be sending requests any more.
 MESSAGE_BYTES_MOST = 1 << 20
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 class Connection:
     """A client and what it gets."""
 
-    def __init__(self, number: int, session: Session, metrics: Metrics, *, opened_ms: int, buffer_bytes: int) -> None:
+    def __init__(self, number: int, session: Dialogue, metrics: Metrics, *, opened_ms: int, buffer_bytes: int) -> None:
         """`buffer_bytes`: a client with more than that unread is disconnected."""
         self.number = number
         self.session = session
@@ -78,11 +78,16 @@ class Connection:
         """Send those of these frames that it subscribed, in one write."""
         subscribed = self.session.subscriptions
         chosen = [frame for frame in frames if frame.stream.name in subscribed]
-        self.send(faults.distort(chosen, self._held, now_ms), now_ms)
+        self.tell(chosen, faults, now_ms)
+
+    def tell(self, frames: Sequence[Frame], faults: Faults, now_ms: int) -> None:
+        """Send frames that are meant for it, in one write, as faults have them."""
+        self.send(faults.distort(frames, self._held, now_ms), now_ms)
 
     def announce_shutdown(self, frame: Frame, now_ms: int, close_at_ms: int) -> None:
-        """Send serverShutdown, which nobody subscribes, and close later."""
-        self.send([frame], now_ms)
+        """Send serverShutdown, which nobody subscribes, where the venue does so, and close later."""
+        if self.session.announces_shutdown:
+            self.send([frame], now_ms)
         self.close_at_ms = close_at_ms
 
     def tick(self, now_ms: int) -> None:

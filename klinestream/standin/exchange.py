@@ -16,10 +16,12 @@ from klinestream.standin import payloads, streams
 from klinestream.standin.connection import Connection, wanted
 from klinestream.standin.faults import ConnectionFault, Drop, Fault, Faults, Shutdown, Silence
 from klinestream.standin.feed import CATCH_UP_MS, Feed
+from klinestream.standin.finnhub.session import FinnhubSession
+from klinestream.standin.finnhub.tape import Tape
 from klinestream.standin.frames import Frame
 from klinestream.standin.market import Market
 from klinestream.standin.metrics import Metrics
-from klinestream.standin.session import Rules, Session
+from klinestream.standin.session import Dialogue, Rules
 from klinestream.standin.weights import Accounts, Limits
 
 # Trades are pushed that late at most. It divides a second, so that a step begins right at each second's edge.
@@ -52,7 +54,9 @@ class Exchange:
         self.connections: dict[int, Connection] = {}
         self._numbers = count(1)
         # A market that runs faster than the wall clock falls behind as much faster.
-        self._feed = Feed(market, self.market_ms(), catch_up_ms=round(CATCH_UP_MS * max(1.0, self._rate())))
+        catch_up_ms = round(CATCH_UP_MS * max(1.0, self._rate()))
+        self._feed = Feed(market, self.market_ms(), catch_up_ms=catch_up_ms)
+        self.finnhub = Tape(market, self.market_ms(), catch_up_ms)
         self._changed = True
         # When the last bursts of klines had been handed over: what latencies are measured from.
         self._bursts_ms: deque[int] = deque(maxlen=_BURSTS)
@@ -66,7 +70,7 @@ class Exchange:
         """The exchange's own time, as its clients see it."""
         return self.market.clock(self.wall_ms())
 
-    def open(self, session: Session) -> Connection:
+    def open(self, session: Dialogue) -> Connection:
         """A new connection; `close` it in the end."""
         connection = Connection(
             next(self._numbers), session, self.metrics, opened_ms=self.wall_ms(), buffer_bytes=self.settings.buffer_bytes
@@ -106,10 +110,20 @@ class Exchange:
                 connection.push(frames, self.faults, now_ms)
             if frames and frames[0].stream.kind is streams.Kind.KLINE:
                 self._bursts_ms.append(self.wall_ms())
+        self._tell_finnhub()
         now_ms = self.wall_ms()
         for connection in self.connections.values():
             connection.tick(now_ms)
         self._feed.prepare()
+
+    def _tell_finnhub(self) -> None:
+        span = self.finnhub.step(self.market_ms())
+        if span is None:
+            return
+        now_ms = self.wall_ms()
+        for connection in self.connections.values():
+            if isinstance(connection.session, FinnhubSession):
+                connection.tell(self.finnhub.frames(connection.session.names, span), self.faults, now_ms)
 
     def inject(self, fault: Fault) -> dict[str, Any]:
         """Bring a fault about and say what it met. Raises KlinestreamError where too many are under way."""

@@ -11,7 +11,7 @@ websocket streams (binance-spot-api-docs, web-socket-streams.md).
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -69,8 +69,36 @@ PONG_TIMEOUT = Close(1008, "Pong timeout")
 SESSION_OVER = Close(1001, "Session is over")
 
 
+class Dialogue(Protocol):
+    """What a connection has to know of a venue's protocol: subscriptions by name, and what to answer."""
+
+    combined: bool
+    unit: Unit
+    closed: bool
+    announces_shutdown: bool
+    subscriptions: dict[str, None]
+
+    @property
+    def due_ms(self) -> int:
+        """When `tick` has something to do next."""
+
+    def message(self, raw: bytes, now_ms: int, /) -> Sequence[Action]:
+        """A text or binary message came in."""
+
+    def ping(self, payload: bytes, now_ms: int, /) -> Sequence[Action]:
+        """A ping came in."""
+
+    def pong(self, payload: bytes, now_ms: int, /) -> Sequence[Action]:
+        """A pong came in."""
+
+    def tick(self, now_ms: int, /) -> Sequence[Action]:
+        """Time has passed."""
+
+
 class Session:
     """Subscriptions, properties and deadlines of one connection."""
+
+    announces_shutdown = True
 
     def __init__(self, *, combined: bool, streams: Iterable[str] = (), unit: Unit = Unit.MILLISECOND, opened_ms: int, rules: Rules) -> None:
         """Open a connection that starts with these streams, as its address names them."""

@@ -24,6 +24,8 @@ class Kind(enum.StrEnum):
     DEPTH = "depth"
     PARTIAL_DEPTH = "partialDepth"
     SHUTDOWN = "serverShutdown"
+    FINNHUB = "finnhub"
+    """Another venue's messages, which are no streams of the exchange."""
 
 
 # Those with a speed aren't documented any more, but published clients ask for them.

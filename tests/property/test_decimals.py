@@ -23,7 +23,7 @@ def test_eight_decimals_are_kept(amount: int) -> None:
 
 @given(st.floats(0, 1e14))
 def test_a_float_as_json_writes_it_is_taken_as_it_is_written(number: float) -> None:
-    """The shortest text that means the float is what the sender said, not the float's seventeen and more digits: off by half a step at most."""
+    """The shortest text that means the float is what the sender said: off by half a step at most."""
     text = json.dumps(number)
     assert abs(Fraction(nearest(text), UNIT) - Fraction(text)) <= Fraction(1, 2 * UNIT)
 
