@@ -145,6 +145,7 @@ class Connection(threading.Thread):
         while not self._stopped.is_set():
             began_s = time.monotonic()
             end = self._live_through(self._open())
+            self._dialect.interrupted()
             if end is None:
                 return
             # Never from a stand-in to the real exchange, or back.

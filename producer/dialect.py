@@ -48,6 +48,9 @@ class Dialect(Taker, Protocol):
     def manners(self) -> Manners:
         """What the venue asks for."""
 
+    def interrupted(self) -> None:
+        """A connection was lost, and no other one carries its symbols."""
+
     def requests(self, method: str, symbols: Sequence[str], first_id: int) -> list[tuple[int | None, bytes]]:
         """What to send for SUBSCRIBE or UNSUBSCRIBE, each with the id of the reply that is to come, None where none does."""
 

@@ -51,6 +51,10 @@ class _Speech:
         """See `Feed.requests`."""
         return self._feed.requests(method, symbols, first_id)
 
+    def interrupted(self) -> None:
+        """See `Lane.interrupted`."""
+        self._lane.interrupted()
+
     def take(self, raw: bytes, proved: set[str]) -> Reply | Shutdown | None:
         """See `Lane.take`."""
         return self._lane.take(raw, proved)

@@ -33,6 +33,7 @@ class Passed(enum.Enum):
 
     OPEN = "open"
     INTERVAL = "interval"
+    PING = "ping"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from klinestream.market.errors import RecordError
 from klinestream.market.events import IdGap, IdGapState
 from producer.feed_metrics import FeedMetrics
 from producer.feed_outlet import FeedOutlet
-from producer.feeds.interface import Entry, Feed, Out, Series, Settled, Step, Verdict, Want
+from producer.feeds.interface import Entry, Feed, Interruptible, Out, Series, Settled, Step, Unusable, Verdict, Want
 from producer.frames import Passed, Reply, Shutdown
 from producer.wants import WantRequest
 
@@ -73,6 +73,8 @@ class Lane:
         self._now_ms = now_ms
         self._now_s = now_s
         self._hold_s = feed.settings.hold_s
+        self._one_connection = feed.settings.one_connection
+        self._speaking: set[str] | None = None
         self._lock = threading.Lock()
         self._symbols: dict[str, _Symbol] = {}
         self._gone: dict[str, None] = {}
@@ -138,8 +140,11 @@ class Lane:
             said = self._feed.read(raw, self._now_ms())
             if type(said) is list:
                 with self._lock:
+                    if self._one_connection and proved is not self._speaking:
+                        self._speaking = proved  # another session's: the one before it has ended
+                        self._interrupt()
                     for entry in said:
-                        self._live(entry, proved)
+                        self._entry(entry, raw, proved)
                 return None
         except RecordError as error:
             self._outlet.dead_letter(raw, str(error))
@@ -148,6 +153,11 @@ class Lane:
             self._metrics.passed.labels(said.value).inc()
             return None
         return said  # type: ignore[return-value]  # a list, too, is dealt with above
+
+    def interrupted(self) -> None:
+        """A connection was lost: for series that nothing else tells so."""
+        with self._lock:
+            self._interrupt()
 
     def answered(self, request: WantRequest, answer: object) -> None:
         """Take what REST gave for a request."""
@@ -172,6 +182,21 @@ class Lane:
                 if now_s - one.waits_s > self._hold_s:
                     self._end_hold(symbol, one, now_s)
 
+    def _interrupt(self) -> None:
+        for one in self._symbols.values():
+            if isinstance(one.machine, Interruptible):
+                one.machine.interrupted()
+
+    def _entry(self, entry: Entry | Unusable, raw: bytes, proved: set[str]) -> None:
+        """Each entry of a frame by itself: what is wrong with one is nothing to the others."""
+        if isinstance(entry, Unusable):
+            self._outlet.dead_letter(entry.raw, entry.reason)
+            return
+        try:
+            self._live(entry, proved)
+        except RecordError as error:
+            self._outlet.dead_letter(raw, str(error))
+
     def _live(self, entry: Entry, proved: set[str]) -> None:
         symbol = entry.symbol
         one = self._symbols.get(symbol)
@@ -185,6 +210,8 @@ class Lane:
         elif step.verdict is not Verdict.HOLD:
             proved.add(symbol)
             self._metrics.repeats.labels(step.verdict.value).inc()
+        for letter in step.letters:
+            self._outlet.dead_letter(letter.raw, letter.reason)
         if step.out:
             self._publish(symbol, one, step.out)
         if step.gaps or step.verdict is Verdict.HOLD or symbol in self._waiting:

@@ -20,6 +20,9 @@ class Klines:
         """One request for many streams, each answered."""
         return list(requests(method, map(stream_name, symbols), first_id))
 
+    def interrupted(self) -> None:
+        """The next kline tells what is missing."""
+
     def take(self, raw: bytes, proved: set[str]) -> Reply | Shutdown | None:
         """See `Taker.take`."""
         return self._taker.take(raw, proved)

@@ -47,6 +47,14 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Unusable:
+    """A part of a frame, or an entry, that goes to the dead letters; the others count."""
+
+    reason: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Want:
     """What a series lacks: ids from `from_id` up to before `to_id`; None where the beginning, or the end, isn't known."""
 
@@ -101,6 +109,7 @@ class Step:
     verdict: Verdict = Verdict.PUBLISH
     out: list[Out] = field(default_factory=list)
     gaps: list[Settled] = field(default_factory=list)
+    letters: list[Unusable] = field(default_factory=list)
 
 
 class Series(Protocol):
@@ -184,8 +193,8 @@ class Feed(Protocol):
     def requests(self, method: str, symbols: Sequence[str], first_id: int) -> list[tuple[int | None, bytes]]:
         """What to send for SUBSCRIBE or UNSUBSCRIBE, each with the id of the reply that is to come, None where none does."""
 
-    def read(self, raw: bytes, now_ms: int) -> list[Entry] | Passed | Reply | Shutdown:
-        """What a frame says. Raises RecordError, with a short reason for the dead letters."""
+    def read(self, raw: bytes, now_ms: int) -> Sequence[Entry | Unusable] | Passed | Reply | Shutdown:
+        """What a frame says, a list if of symbols. Raises RecordError, with a short reason for the dead letters."""
 
     def series(self, symbol: str, tail: bytes | None) -> Series:
         """A symbol's series, continuing after the newest record of the topic, or beginning."""
@@ -234,6 +243,14 @@ class Immediate:
     def give_up(self) -> Step:
         """Nothing is held."""
         return Step()
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A series that has to know when its connection is lost, since nothing that comes later tells."""
+
+    def interrupted(self) -> None:
+        """Nothing is heard from now on, up to the next entry."""
 
 
 @dataclass(frozen=True, slots=True)
