@@ -18,7 +18,7 @@ from producer.connection import Connection
 from producer.dialect import Manners
 from producer.feed_metrics import FeedMetrics
 from producer.feed_outlet import FeedOutlet
-from producer.feeds.interface import Feed, Repairing, Settled
+from producer.feeds.interface import Feed, Promise, Repairing, Settled
 from producer.fetcher import Counts, Fetcher
 from producer.frames import Reply, Shutdown
 from producer.id_backlog import IdBacklog
@@ -136,7 +136,9 @@ class FeedFleet:
     def follow(self, symbols: Iterable[str], ledger: IdLedger) -> None:
         """Follow symbols from where the topic ends, and with the gaps that the ledger holds open. Raises BrokerError."""
         new = sorted(symbols)
-        tails = newest_values(self._config.kafka, self._client_id, self._feed.topic, self._feed.source, new)
+        by_arrival = self._feed.promise is Promise.NONE
+        topic, source = self._feed.topic, self._feed.source
+        tails = newest_values(self._config.kafka, self._client_id, topic, source, new, by_arrival=by_arrival)
         detected: dict[str, list[IdGap]] = defaultdict(list)
         for gap in ledger.open_gaps():
             record = gap.record

@@ -54,8 +54,12 @@ class Tails:
         return found
 
 
-def newest_values(config: KafkaConfig, client_id: str, topic: Topic, source: str, symbols: Collection[str]) -> dict[str, bytes]:
+def newest_values(
+    config: KafkaConfig, client_id: str, topic: Topic, source: str, symbols: Collection[str], *, by_arrival: bool = False
+) -> dict[str, bytes]:
     """Symbol → value of its newest record of a source in a topic keyed by symbol, of those that have one there, however long ago.
+
+    Newest by its time; or `by_arrival`, where times within a second come in any order and only one process writes.
 
     Others may write into the topic too, over HTTP for example: their ids are no place to go on from. A symbol that has none
     costs reading the whole of its partition. Raises BrokerError.
@@ -63,7 +67,7 @@ def newest_values(config: KafkaConfig, client_id: str, topic: Topic, source: str
     found: dict[str, bytes] = {}
 
     def values(records: Iterable[Record]) -> dict[str, bytes]:
-        return _values(records, topic.event, source, lost)
+        return _values(records, topic.event, source, lost, by_arrival)
 
     with closing(open_reader(config, client_id)) as reader:
         bounds = reader.bounds(topic.name)
@@ -82,12 +86,12 @@ def newest_values(config: KafkaConfig, client_id: str, topic: Topic, source: str
     return found
 
 
-def _values(records: Iterable[Record], event: type[Any], source: str, symbols: Collection[str]) -> dict[str, bytes]:
+def _values(records: Iterable[Record], event: type[Any], source: str, symbols: Collection[str], by_arrival: bool) -> dict[str, bytes]:
     newest: dict[bytes, tuple[int, bytes]] = {}
     wanted = {symbol.encode() for symbol in symbols}
     for record in records:
         key = record.key
-        if key in wanted and record.value is not None and (key not in newest or record.timestamp_ms >= newest[key][0]):
+        if key in wanted and record.value is not None and (by_arrival or key not in newest or record.timestamp_ms >= newest[key][0]):
             try:
                 of = getattr(decode_event(event, record.value), "source", source)
             except RecordError:

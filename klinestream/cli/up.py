@@ -65,12 +65,20 @@ def up(  # noqa: PLR0917  # typer passes options by name
 
 def effective(config: Config, options: Options) -> Config:
     """The configuration with what the local stack and the options say in it. Raises ConfigError."""
+    from pydantic import SecretStr
+
+    from klinestream.standin.finnhub.listing import EXAMPLES
+    from klinestream.standin.finnhub.session import TOKEN
+
     with_standin = options.exchange is Exchange.STANDIN
     market: dict[str, object] = {}
     standin: dict[str, object] = {}
+    finnhub: dict[str, object] = {}
     if with_standin:
         address = f"127.0.0.1:{config.stack.standin_port}"
         market |= {"websocket_url": f"ws://{address}", "rest_url": f"http://{address}"}
+        # A real key isn't for the stand-in.
+        finnhub |= {"websocket_url": f"ws://{address}", "token": SecretStr(TOKEN), "symbols": config.finnhub.symbols or EXAMPLES}
     if options.frames is not None:
         if not with_standin:
             raise ConfigError("--frames needs the stand-in exchange: leave out --exchange binance")
@@ -92,6 +100,7 @@ def effective(config: Config, options: Options) -> Config:
             "kafka": config.kafka.model_copy(update=broker),
             "exchange": config.exchange.model_copy(update=market),
             "standin": config.standin.model_copy(update=standin),
+            "finnhub": config.finnhub.model_copy(update=finnhub),
         }
     )
 

@@ -29,7 +29,7 @@ class Extra:
 EXTRAS = {
     "trades": Extra(commands.TRADES, job="trade_windows", output=TRADE_WINDOWS),
     "books": Extra(commands.BOOKS),
-    "finnhub": Extra(commands.FINNHUB, asks_exchange=False),
+    "finnhub": Extra(commands.FINNHUB),
     "ingest": Extra(commands.INGEST, asks_exchange=False, observed="ingest"),
 }
 

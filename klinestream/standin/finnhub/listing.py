@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 CRYPTO_VENUE = "BINANCE:"
+EXAMPLES = ("AAPL", "MSFT", "TSLA", "BINANCE:BTCUSDT", "OANDA:EUR_USD")
+"""Some of each kind."""
 # Symbols whose price is of the same size, where the market has them.
 _STOCKS = {
     "AAPL": "SOLUSDT",

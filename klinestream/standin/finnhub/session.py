@@ -13,6 +13,8 @@ from klinestream.standin.finnhub.listing import Listed
 from klinestream.standin.frames import Unit
 from klinestream.standin.session import SESSION_OVER, Action, Close, Ping, Pong, Reply, Rules
 
+TOKEN = "standin"  # noqa: S105  # made up; nobody else takes it
+"""What a key of the stand-in begins with: several may be in use at once."""
 SYMBOLS_MOST = 50  # of the free plan
 PREFIX = "finnhub@"
 """Before a name, in what faults and the status call a subscription."""

@@ -10,10 +10,8 @@ import structlog
 from aiohttp import web
 
 from klinestream.standin.exchange import Exchange
-from klinestream.standin.finnhub.session import REPLACED, FinnhubSession
+from klinestream.standin.finnhub.session import REPLACED, TOKEN, FinnhubSession
 
-TOKEN = "standin"  # noqa: S105  # made up; nobody else takes it
-"""What a key of the stand-in begins with: several may be in use at once."""
 CONNECTIONS_MOST = 100
 
 log = structlog.get_logger()
