@@ -11,13 +11,13 @@ ledger calls unfillable, and klines begin a new run (`klinestream.market.second_
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 from urllib.parse import quote
 
 import orjson
 
-from klinestream.market.codec import TIME_MOST_MS, decode_trade, encode_event, is_symbol, kline_object
+from klinestream.market.codec import TIME_MOST_MS, decode_trade, encode_event, encode_kline, is_symbol
 from klinestream.market.continuity import Tail
 from klinestream.market.decimals import PRICE_MOST, UNIT, WHOLE_DIGITS, nearest
 from klinestream.market.errors import ConfigError, ExchangeError, RecordError
@@ -184,8 +184,7 @@ class FinnhubSeries(Immediate):
 
 
 def _record(kline: Kline) -> Out:
-    value = orjson.dumps(kline_object(kline) | {"source": SOURCE, "proof": Proof.NONE})
-    return Out(KLINES.name, value, kline.close_time_ms)
+    return Out(KLINES.name, encode_kline(replace(kline, source=SOURCE, proof=Proof.NONE)), kline.close_time_ms)
 
 
 def _entry(item: Any, now_ms: int) -> Entry | Unusable:
