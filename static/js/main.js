@@ -75,7 +75,6 @@ function take(change) {
 function follow(changed) {
   state.following = true;
   const { symbol, interval, at: place, span } = choices;
-  if (changed.has("symbol")) store.books.follow(symbol);
   connection.followBook(choices.depth || wantsBookPanes());
   depth.show(choices.depth);
   if (changed.has("symbol") || changed.has("interval")) {
