@@ -75,7 +75,7 @@ def test_a_book_is_shown_as_its_record_says(server: ServerProcess, windows: Wind
         )
 
     eventually(all_drawn, WAIT_S, "spread and imbalance of all records are drawn")
-    told.append(orjson.loads(encode_event(book_at(SYMBOL, now_ms() // 1000 * 1000 + 1000))))
+    told.append(orjson.loads(encode_event(book_at(SYMBOL, began + 1000))))
     publish(broker.bootstrap_servers, [book_record(book_at(SYMBOL, told[-1]["E"]))])
     expect(rows.first.locator("td").nth(1)).to_have_text(f"{float(told[-1]['bids'][0][0]):,.2f}")
     eventually(all_drawn, WAIT_S, "the new record is drawn too")
