@@ -47,7 +47,8 @@ _CHOICE = wire_fields(SymbolChoice)
 _GAP = wire_fields(FeedGap)
 _ID_GAP = wire_fields(IdGap)
 _TRADE = wire_fields(Trade)
-_TRADE_ORIGINS = (Origin.LIVE, Origin.REST, Origin.POSTED, Origin.FILE)
+AGGREGATED_MOST = 1_000_000  # trades in one record: the exchange's have some thousands, and sums over them are to be exact
+TRADE_ORIGINS = (Origin.LIVE, Origin.REST, Origin.POSTED, Origin.FILE)
 _GAP_STATES = frozenset(GapState)
 _GAP_SOURCES = frozenset(GapSource)
 _ORIGINS = frozenset(Origin)
@@ -211,12 +212,12 @@ def trade_from(record: Any) -> Trade:
     if not isinstance(record, dict):
         raise RecordError("not a JSON object")
     values = {field.name: _read(record, name, field) for name, field in _TRADE.items()}
-    values |= {"origin": _one_of(_TRADE_ORIGINS, "origin", values["origin"]), "proof": _one_of(Proof, "proof", values["proof"])}
+    values |= {"origin": _one_of(TRADE_ORIGINS, "origin", values["origin"]), "proof": _one_of(Proof, "proof", values["proof"])}
     trade = Trade(**values)
     if not is_symbol(trade.symbol):
         raise RecordError("s: expected up to 50 letters, digits or _ - . :")
-    if trade.last_id < trade.first_id:
-        raise RecordError("f, l: expected ids, f not after l")
+    if not 0 <= trade.last_id - trade.first_id < AGGREGATED_MOST:
+        raise RecordError(f"f, l: expected ids, f not after l, of less than {AGGREGATED_MOST} trades")
     if trade.aggregate_id is None and trade.last_id != trade.first_id:
         raise RecordError("f, l: a single trade has one id")
     if not 0 < trade.price <= decimals.PRICE_MOST:
