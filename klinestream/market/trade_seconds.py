@@ -130,7 +130,7 @@ def _seconds(trades: TradeColumns) -> SecondColumns:
     ends = np.append(starts[1:], len(trades)) - 1
     taken = ~trades.buyer_is_maker
     whole, rest = trades.quantities
-    limbs = _products(trades.prices, whole, rest)
+    limbs = products(trades.prices, whole, rest)
     last_ids = trades.last_ids[ends]
     return SecondColumns(
         open_times[starts],
@@ -180,23 +180,24 @@ def _base(whole: Ints, rest: Ints, starts: Ints) -> Amounts:
     return np.stack([np.add.reduceat(whole, starts) + carry, rest])
 
 
-def _products(prices: Ints, whole: Ints, rest: Ints) -> list[Ints]:
+def products(prices: Ints, whole: Ints, rest: Ints) -> list[Ints]:
     """Each price times its quantity, in digits of base 1e8, the lowest first: of 1e-16."""
     high, p0 = np.divmod(prices, UNIT)
     p2, p1 = np.divmod(high, UNIT)
     q2, q1 = np.divmod(whole, UNIT)
     q0 = rest
-    return _carried([p0 * q0, p0 * q1 + p1 * q0, p0 * q2 + p1 * q1 + p2 * q0, p1 * q2 + p2 * q1, p2 * q2])
+    return carried_over([p0 * q0, p0 * q1 + p1 * q0, p0 * q2 + p1 * q1 + p2 * q0, p1 * q2 + p2 * q1, p2 * q2])
 
 
 def _quote(limbs: list[Ints], starts: Ints) -> Amounts:
-    _, rest, *high, top = _carried([np.add.reduceat(limb, starts) for limb in limbs])
+    _, rest, *high, top = carried_over([np.add.reduceat(limb, starts) for limb in limbs])
     if (top >= _TOP_END).any():
         raise RecordError("expected a second's quote volume below 10**18")
     return np.stack([high[0] + high[1] * UNIT + top * UNIT**2, rest])
 
 
-def _carried(limbs: list[Ints]) -> list[Ints]:
+def carried_over(limbs: list[Ints]) -> list[Ints]:
+    """The same sum with each digit but the highest below 1e8; changes the list."""
     for place in range(_LIMBS - 1):
         carry, limbs[place] = np.divmod(limbs[place], UNIT)
         limbs[place + 1] = limbs[place + 1] + carry
