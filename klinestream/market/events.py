@@ -168,7 +168,7 @@ class PipelineEvent:
     """Something that happened to a part of the pipeline, for people and for the status page."""
 
     component: str = wire("component", Kind.TEXT, "which part")
-    event: str = wire("event", Kind.TEXT, "started, stopped, lagging, recovered, offsets_skipped, repaired, alerted")
+    event: str = wire("event", Kind.TEXT, "started, stopped, lagging, recovered, offsets_skipped, repaired, alerted, kline_differs")
     time_ms: int = wire("time", Kind.TIME_MS, "when")
     detail: str = wire("detail", Kind.TEXT, "for a person to read")
 
