@@ -186,11 +186,11 @@ def windows_of(told: Sequence[Trade], klines: Sequence[Kline], size_ms: int, sli
             if end - size_ms <= newest + silence_ms:
                 held = [each for at, each in zip(times, run, strict=True) if end - size_ms <= at < end]
                 before = run[max(i for i, at in enumerate(times) if at < end)]
-                found.append(_window(run, held, before, end, size_ms, times[0]))
+                found.append(_window(run, held, before, end=end, size_ms=size_ms, since=times[0]))
     return found
 
 
-def _window(run: Sequence[Trade], held: Sequence[Trade], newest: Trade, end: int, size_ms: int, since: int) -> dict[str, Any]:
+def _window(run: Sequence[Trade], held: Sequence[Trade], newest: Trade, *, end: int, size_ms: int, since: int) -> dict[str, Any]:
     points = sum(each.last_id - each.first_id + 1 for each in held)
     base = Fraction(sum(each.quantity for each in held), UNIT)
     quote = Fraction(sum(each.quantity * each.price for each in held), UNIT**2)

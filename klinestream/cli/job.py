@@ -10,7 +10,7 @@ from klinestream.runtime.config import Config
 if TYPE_CHECKING:
     from klinestream.stack.jobs import Cluster
 
-app = typer.Typer(help="Flink jobs: windows, candles, list, stop, cancel.", no_args_is_help=True)
+app = typer.Typer(help="Flink jobs: windows, candles, trade_windows, list, stop, cancel.", no_args_is_help=True)
 
 Address = Annotated[str, typer.Option("--jobmanager", help="Address of Flink's REST interface; the local stack's by default.")]
 
@@ -47,6 +47,19 @@ def candles(  # noqa: PLR0917  # typer passes options by name
 ) -> None:
     """Submit the job of candles, indicators and signals with `flink run`, its configuration taken from here."""
     _submit("candles", ctx.obj, savepoint, jobmanager, ship, checkpoints, keep)
+
+
+@app.command("trade_windows")
+def trade_windows(  # noqa: PLR0917  # typer passes options by name
+    ctx: typer.Context,
+    savepoint: Savepoint = "",
+    jobmanager: Address = "",
+    ship: Ship = False,
+    keep: Keep = False,
+    checkpoints: Checkpoints = None,
+) -> None:
+    """Submit the job of windows over trades with `flink run`, its configuration taken from here."""
+    _submit("trade_windows", ctx.obj, savepoint, jobmanager, ship, checkpoints, keep)
 
 
 def _submit(job: str, config: Config, savepoint: str, jobmanager: str, ship: bool, checkpoints: Path | None, keep: bool) -> None:  # noqa: PLR0917

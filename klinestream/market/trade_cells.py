@@ -49,7 +49,7 @@ def empty(*shape: int) -> Cells:
     return cells
 
 
-def single(ids: Ints, prices: Ints, quantities: Ints, sides: Ints, sources: Ints, proofs: Ints) -> Cells:
+def single(ids: Ints, prices: Ints, quantities: Ints, *, sides: Ints, sources: Ints, proofs: Ints) -> Cells:
     """A cell for each trade, or for consecutive ones that the source gives as one."""
     first, last = ids
     whole, rest = quantities

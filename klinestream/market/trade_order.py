@@ -76,26 +76,26 @@ def _sequence(state: TradeState, found: Ordered, first: Ints, last: Ints, odd: B
     current, newest = -1, _NO_RUN
     at = np.flatnonzero(odd)
     columns = (at, found.numbers[at], first[at], last[at])
-    for i, number, f, l in zip(*(column.tolist() for column in columns), strict=True):
+    for i, number, begin, end in zip(*(column.tolist() for column in columns), strict=True):
         if number != current:
             current = number
             column = int(state.live[number])
             newest = int(state.marks[NEWEST_ID, column]) if column >= 0 else _NO_RUN
-        if newest == _NO_RUN or f > newest + 1:
+        if newest == _NO_RUN or begin > newest + 1:
             found.begins[i] = True
             found.holes += newest != _NO_RUN
-            if f:
-                state.remember_hole(number, (max(newest + 1, 0), f))
-        elif f <= newest:
+            if begin:
+                state.remember_hole(number, (max(newest + 1, 0), begin))
+        elif begin <= newest:
             keep[i] = False
-            if any(f < end and begin <= l for begin, end in state.holes.get(number, ())):
+            if any(begin < after and missing <= end for missing, after in state.holes.get(number, ())):
                 found.unusable.append((int(found.rows[i]), IN_A_HOLE))
-            elif l > newest:
+            elif end > newest:
                 found.unusable.append((int(found.rows[i]), IN_PART))
             else:
                 found.repeats += 1
             continue
-        newest = l
+        newest = end
     return keep
 
 

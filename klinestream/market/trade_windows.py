@@ -145,7 +145,12 @@ class TradeWindowEngine:
             self._jump(int(state.live[part.numbers[i]]), int(part.times[i]), step)
         columns, numbers, rows = state.live[part.numbers], part.times // cell_ms, part.rows
         singles = trade_cells.single(
-            batch.ids[:, rows], batch.prices[rows], batch.quantities[:, rows], batch.sides[rows], sources[rows], batch.proofs[rows]
+            batch.ids[:, rows],
+            batch.prices[rows],
+            batch.quantities[:, rows],
+            sides=batch.sides[rows],
+            sources=sources[rows],
+            proofs=batch.proofs[rows],
         )
         starts = changes(columns, numbers)
         cells, columns_of, numbers = trade_cells.joined(singles, starts), columns[starts], numbers[starts]
@@ -170,7 +175,7 @@ class TradeWindowEngine:
         state.marks[[FRONTIER_MS, HEAD], column] = time_ms // s.slide_ms * s.slide_ms, time_ms // s.cell_ms
 
     def _advance(self, columns: Ints, to_ms: Ints, step: TradeStep, new: tuple[Cells, Ints, Ints] | None = None) -> None:
-        """Runs go on to a time, with new cells (each with its place in `columns`, and its number): windows that end by then are complete."""
+        """Runs go on to a time, with new cells (each one's place in `columns`, its number): windows that end by then are complete."""
         state, depth = self.state, self.settings.depth
         heads = state.marks[HEAD, columns]
         further = np.maximum(to_ms // self.settings.cell_ms - heads, 0)

@@ -4,6 +4,7 @@ import math
 import pickle
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -178,7 +179,7 @@ def test_the_rsi_steps_when_the_trades_change(market: Market) -> None:
 
 def wilder(values: Sequence[float], period: int) -> float | None:
     """Wilder's RSI of all values; None before its seed."""
-    moves = [after - before for before, after in zip(values, values[1:], strict=False)]
+    moves = [after - before for before, after in pairwise(values)]
     if len(moves) < period:
         return None
     ups, downs = ([max(sign * move, 0.0) for move in moves] for sign in (1, -1))
