@@ -27,10 +27,10 @@ from tests.stack import TestBroker
 SYMBOLS = 1400
 A_SECOND = 30_000
 OF_ONE = 2500
-_ENGINE_S = 20
+_ENGINE_S = 10
 _FULL_S = 40
-_LIVE_S = 40
-_WARM_S = 20
+_LIVE_S = 30
+_WARM_S = 15
 _TICK_S = 0.01
 _MOST_S = 90.0
 _STILL_S = 10.0

@@ -1,5 +1,6 @@
 """The trade windows job's Python operators: thin shells that carry batches to the engine and its results back."""
 
+import pickle
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -147,8 +148,9 @@ class TradeWindows(KeyedCoProcessFunction):  # type: ignore[misc]  # PyFlink shi
             yield Row(PIPELINE_EVENTS.name, str(now_ms), skipped)
 
     def _restored(self, number: int) -> Shard:
-        state, offsets = self.saved.value() or (None, {})
-        shard = self.shards[number] = Shard(TradeWindowEngine(self.settings, state), dict(offsets))
+        saved = self.saved.value()
+        state, offsets = pickle.loads(saved) if saved else (None, {})  # noqa: S301  # our own bytes
+        shard = self.shards[number] = Shard(TradeWindowEngine(self.settings, state), offsets)
         for _, entry in sorted(self.journal.items()):
             shard.take(entry)
         return shard
@@ -157,7 +159,8 @@ class TradeWindows(KeyedCoProcessFunction):  # type: ignore[misc]  # PyFlink shi
         if not shard.is_due:
             self.journal.put(shard.entries, entry)
             return
-        self.saved.update((shard.engine.state, shard.offsets))
+        # As bytes: PyFlink writes a value at the end of a bundle only, and by then the engine may have gone on.
+        self.saved.update(pickle.dumps((shard.engine.state, shard.offsets), pickle.HIGHEST_PROTOCOL))
         self.journal.clear()
         shard.entries = shard.rows = 0
 
