@@ -1,8 +1,10 @@
 """Trades for tests, klines that follow from them, and windows over them in a few lines that share nothing with the engine."""
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
@@ -154,10 +156,7 @@ def klines_of(series: Sequence[Trade], more: int = 2) -> list[Kline]:
 
 def effective(series: Iterable[Trade]) -> list[int]:
     """When each counts: not before the one before it."""
-    found: list[int] = []
-    for each in series:
-        found.append(max([each.time_ms, *found[-1:]]))
-    return found
+    return list(accumulate((each.time_ms for each in series), max))
 
 
 def runs_of(told: Sequence[Trade]) -> list[list[Trade]]:
@@ -182,11 +181,9 @@ def windows_of(told: Sequence[Trade], klines: Sequence[Kline], size_ms: int, sli
         ]
         complete = max([times[-1], *proved])
         for end in range(times[0] // slide_ms * slide_ms + slide_ms, complete + 1, slide_ms):
-            newest = max(at for at in times if at < end)
-            if end - size_ms <= newest + silence_ms:
-                held = [each for at, each in zip(times, run, strict=True) if end - size_ms <= at < end]
-                before = run[max(i for i, at in enumerate(times) if at < end)]
-                found.append(_window(run, held, before, end=end, size_ms=size_ms, since=times[0]))
+            first, after = bisect_left(times, end - size_ms), bisect_left(times, end)
+            if end - size_ms <= times[after - 1] + silence_ms:
+                found.append(_window(run, run[first:after], run[after - 1], end=end, size_ms=size_ms, since=times[0]))
     return found
 
 

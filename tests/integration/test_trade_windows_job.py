@@ -124,7 +124,8 @@ def replayed(bootstrap_servers: str) -> dict[Identity, dict[str, Any]]:
     """What the engine alone makes of what stands in the two topics: of all trades first, then of all klines."""
     engine = TradeWindowEngine(replace(TradeWindowSettings(), waiting_most=100_000))
     with closing(Topic(bootstrap_servers, TRADES.name)) as topic:
-        steps = [engine.take_trades(decode([record.value or b""])[0]) for record in topic.read()]
+        lines = [record.value or b"" for record in topic.read()]
+        steps = [engine.take_trades(decode(lines)[0])]
     with closing(Topic(bootstrap_servers, KLINES.name)) as topic:
         steps += [engine.take_klines(batch.decode([record.value or b""])[0]) for record in topic.read()]
     values = [record for step in steps for rows in step.windows for record in rows.records()]
