@@ -42,7 +42,7 @@ def up(  # noqa: PLR0917  # typer passes options by name
     frames: Annotated[Path | None, typer.Option(help="Folder of recorded frames that the stand-in serves.")] = None,
     also: Annotated[
         list[str] | None,
-        typer.Option("--with", help="Parts to add: trades, books, finnhub; several joined by commas, or the option again."),
+        typer.Option("--with", help="Parts to add: trades, books, finnhub, ingest; several joined by commas, or the option again."),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over: forget topics and checkpoints.")] = False,
     no_table: Annotated[bool, typer.Option("--no-table", help="Plain lines in place of the live table.")] = False,
@@ -59,7 +59,9 @@ def up(  # noqa: PLR0917  # typer passes options by name
     log.setup(ctx.obj.log.model_copy(update={"level": "error"}))
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     show = Display(with_table=not no_table)
-    stack = Supervisor(effective(ctx.obj, Options(exchange, symbols, frames)), exchange is Exchange.STANDIN, show.say, chosen(also or ()))
+    stack = Supervisor(
+        effective(ctx.obj, Options(exchange, symbols, frames)), exchange is Exchange.STANDIN, show.say, chosen(also or (), ctx.obj)
+    )
     _run(stack, fresh, show)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
@@ -65,8 +66,8 @@ def create_app(
 def _add_status(app: FastAPI, intake: Intake, metrics: Metrics) -> None:
     @app.get("/healthz", include_in_schema=False)
     async def healthz() -> Response:
-        """The process answers: nothing more."""
-        return _json({"alive": True})
+        """The process answers; a line says ok, or what would keep it from taking a post."""
+        return PlainTextResponse("\n".join(intake.faults() or ["ok"]) + "\n")
 
     @app.get("/readyz", include_in_schema=False)
     async def readyz() -> Response:

@@ -26,21 +26,27 @@ class Extra:
     """What tells that the job flows."""
 
 
+TRADES = "trades"
+"""Also what `windows.source` calls them."""
 EXTRAS = {
-    "trades": Extra(commands.TRADES, job="trade_windows", output=TRADE_WINDOWS),
+    TRADES: Extra(commands.TRADES, job="trade_windows", output=TRADE_WINDOWS),
     "books": Extra(commands.BOOKS),
     "finnhub": Extra(commands.FINNHUB),
     "ingest": Extra(commands.INGEST, asks_exchange=False, observed="ingest"),
 }
 
 
-def chosen(words: Iterable[str]) -> tuple[str, ...]:
-    """Names from options that each hold one or several, in the table's order. Raises ConfigError for an unknown one.
+def chosen(words: Iterable[str], config: Config | None = None) -> tuple[str, ...]:
+    """Names from options that each hold one or several, in the table's order, and what the chart's windows are made from.
+
+    Raises ConfigError for an unknown one.
 
     >>> chosen(["books,trades", "books"])
     ('trades', 'books')
     """
     names = {name.strip() for word in words for name in word.split(",") if name.strip()}
+    if config is not None and config.windows.source == TRADES:
+        names.add(TRADES)
     unknown = sorted(names - EXTRAS.keys())
     if unknown:
         raise ConfigError(f"--with: expected of {', '.join(EXTRAS)}, got {', '.join(unknown)}")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from klinestream.market.errors import StackError
-from klinestream.market.topics import KLINES, PROVISIONAL_CANDLES, WINDOWS
+from klinestream.market.topics import KLINES, PROVISIONAL_CANDLES, WINDOWS, Topic
 from klinestream.runtime.config import Config
 from klinestream.runtime.lock import FileLock
 from klinestream.stack import broker, checks, commands, extras, flink, jars, jobs, plans
@@ -42,6 +42,12 @@ _STOP_ORDER: tuple[tuple[str, ...], ...] = (
 _STOP_EACH_S = 2.5
 
 
+def job_outputs(config: Config, also: tuple[str, ...]) -> dict[str, Topic]:
+    """All jobs that are to run → where their results go; the one whose windows the chart shows comes first."""
+    further = extras.job_outputs(also)
+    return further | _OUTPUTS if config.windows.source == extras.TRADES else _OUTPUTS | further
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A part as the status shows it."""
@@ -63,7 +69,7 @@ class Supervisor:
         self._with_standin = with_standin
         self._tell = tell
         self._also = also
-        self._outputs = _OUTPUTS | extras.job_outputs(also)
+        self._outputs = job_outputs(config, also)
         self._layout = Layout(config.stack.state_dir.absolute())
         # What an earlier life left behind is found by the folder, what is this life's own by the number.
         self._mark = f"{self._layout.root}#{secrets.token_hex(4)}"

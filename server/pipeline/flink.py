@@ -17,9 +17,14 @@ import orjson
 from server.pipeline.asking import Asker, AwayError, without_addresses
 from server.pipeline.model import Checkpoint, Fault, State
 
-JOBS = {"windows": "klinestream windows", "candles": "klinestream candles"}
+JOBS = {"windows": "klinestream windows", "candles": "klinestream candles", "trade_windows": "klinestream trade_windows"}
 """Part → what its job calls itself on the cluster."""
-COUNTED = ("klines", "windows", "candles", "signals", "repeats", "late", "repairs", "holes", "dead_letters", "history", "joined", "studied")
+OPTIONAL = frozenset({"trade_windows"})
+"""Jobs that need not run."""
+COUNTED = (
+    *("klines", "windows", "candles", "signals", "repeats", "late", "repairs", "holes", "dead_letters", "history", "joined", "studied"),
+    *("trades", "back_in_time", "contradictions", "klines_equal", "klines_different", "klines_unchecked"),
+)
 """Counters of our own operators."""
 LAG = ("pendingRecords",)
 BUSY = ("busyTimeMsPerSecond", "backPressuredTimeMsPerSecond")

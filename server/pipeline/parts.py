@@ -119,6 +119,10 @@ def flink(cluster: Cluster) -> Part:
     return Part("flink", "flink", state, reason, figures=figures)
 
 
+# What a job counts as taken, where that isn't klines, and as given, where that isn't called as the job.
+_TAKEN, _GIVEN = {"trade_windows": "trades"}, {"trade_windows": "windows"}
+
+
 def job_of(name: str, cluster: Cluster, trail: Trail, age_s: float | None) -> Part:
     """One of the jobs; `age_s` is how old its newest result is."""
     job = cluster.jobs.get(name)
@@ -133,14 +137,14 @@ def job_of(name: str, cluster: Cluster, trail: Trail, age_s: float | None) -> Pa
         up_s=job.up_s,
         restarts=job.restarts,
         over_s=trail.over_s,
-        per_s=trail.rate("klines_total"),
+        per_s=trail.rate(f"{_TAKEN.get(name, 'klines')}_total"),
         behind=job.behind,
         age_s=age_s,
         # Flink shows a counter of ours when it has first counted something.
         dead_letters=_whole(counts.get("dead_letters", 0.0)) if counts else None,
         checkpoint=job.checkpoint,
         figures={counted: count for counted, count in counts.items() if counted != "dead_letters"}
-        | {"busy": job.busy, "back_pressure": job.back_pressure, "results_per_s": trail.rate(f"{name}_total")},
+        | {"busy": job.busy, "back_pressure": job.back_pressure, "results_per_s": trail.rate(f"{_GIVEN.get(name, name)}_total")},
     )
 
 

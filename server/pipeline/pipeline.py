@@ -19,11 +19,11 @@ import orjson
 
 from klinestream.market.events import GapState
 from klinestream.market.ledger import Gap, Ledger
-from klinestream.market.topics import CANDLES, INDICATORS, KLINES, PROVISIONAL_CANDLES, SIGNALS
+from klinestream.market.topics import CANDLES, INDICATORS, KLINES, PROVISIONAL_CANDLES, SIGNALS, TRADE_WINDOWS
 from klinestream.runtime.server_sections import ServerConfig
 from server.pipeline.asking import Asker, AwayError, without_addresses
 from server.pipeline.faults import FaultLog
-from server.pipeline.flink import JOBS, Cluster, Flink
+from server.pipeline.flink import JOBS, OPTIONAL, Cluster, Flink
 from server.pipeline.model import Flow, Gaps, Part, State, Told
 from server.pipeline.parts import Answer, exchange, flink, history, job_of, part_of
 from server.pipeline.samples import STARTED, Look, Samples, Trail
@@ -99,15 +99,24 @@ class Pipeline:
         return Answer(name, trail, samples, tuple(lines), ever=True)
 
     def _parts(self, answers: Mapping[str, Answer], cluster: Cluster, now_ms: int) -> list[Part]:
-        windows, candles = (self._job(name, cluster, now_ms) for name in JOBS)
+        jobs = [self._job(name, cluster, now_ms) for name in JOBS if name == self._shown or name not in OPTIONAL or _runs(cluster, name)]
         asked = [part_of(answer, now_ms) for answer in answers.values()]
-        return [exchange(answers), *asked, self._broker(), flink(cluster), windows, candles, history(answers), self._server(now_ms)]
+        return [exchange(answers), *asked, self._broker(), flink(cluster), *jobs, history(answers), self._server(now_ms)]
+
+    @property
+    def _shown(self) -> str:
+        """The job whose windows are served."""
+        return "trade_windows" if self._sources.hub.history.topic is TRADE_WINDOWS else "windows"
 
     def _job(self, name: str, cluster: Cluster, now_ms: int) -> Part:
         job = cluster.jobs.get(name)
         if job is not None and job.counts:
             self._trails[name].add(Look(self._clock_s(), Samples.counted(job.counts)))
-        newest_ms = self._sources.hub.history.newest_end_ms if name == "windows" else self._sources.store.newest_provisional_ms()
+        newest_ms = None
+        if name == self._shown:
+            newest_ms = self._sources.hub.history.newest_end_ms
+        elif name == "candles":
+            newest_ms = self._sources.store.newest_provisional_ms()
         return job_of(name, cluster, self._trails[name], None if newest_ms is None else max(0, now_ms - newest_ms) / 1000)
 
     def _broker(self) -> Part:
@@ -128,7 +137,7 @@ class Pipeline:
 
     def _flows(self, parts: Mapping[str, Part]) -> list[Flow]:
         published = [part.per_s for part in parts.values() if part.kind == "producer" and part.per_s is not None]
-        lags = [parts[name].behind for name in JOBS]
+        lags = [parts[name].behind for name in JOBS if name in parts]
         reached = self._sources.candle_feed.reached
         return [
             Flow(KLINES.name, sum(published) if published else None, max((lag for lag in lags if lag is not None), default=None)),
@@ -150,6 +159,12 @@ class Pipeline:
         except RestError as error:
             fault = without_addresses(f"expected {error.expected}, got {error.came}")
         return replace(self._gaps, fault=fault)
+
+
+def _runs(cluster: Cluster, name: str) -> bool:
+    """Flink knows a job of that name."""
+    job = cluster.jobs.get(name)
+    return job is not None and bool(job.id)
 
 
 def _summary(ledger: Ledger) -> Gaps:

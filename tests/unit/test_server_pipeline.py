@@ -138,6 +138,21 @@ def test_each_part_is_told_of_by_its_own_metrics(observed: Parts, flink: Answers
     asking(story, observe=observed.observe, flink_url=flink.url)
 
 
+def test_a_job_that_need_not_run_is_told_of_where_it_runs(observed: Parts, flink: Answers) -> None:
+    """Windows over trades have a job of their own: without it nothing is missing, with it there is one part more."""
+
+    async def story(get: Get) -> None:
+        assert "trade_windows" not in by_name(await answer_when(get, whole))
+        flink.of["/jobs/overview"]["jobs"].append(job("1" * 32, JOBS["trade_windows"], NOW_MS))
+        flink.of["/jobs/" + "1" * 32] = flink.of[f"/jobs/{WINDOWS}"]
+        for path in ("checkpoints", "exceptions", "metrics"):
+            flink.of[f"/jobs/{'1' * 32}/{path}"] = flink.of[f"/jobs/{WINDOWS}/{path}"]
+        found = by_name(await answer_when(get, lambda told: "trade_windows" in by_name(told)))
+        assert (found["trade_windows"]["kind"], found["trade_windows"]["state"]) == ("job", "running")
+
+    asking(story, observe=observed.observe, flink_url=flink.url)
+
+
 def test_what_is_wrong_and_what_is_away_is_told_without_addresses(observed: Parts, flink: Answers) -> None:
     """A part's own words, a job that restarts, one that has ended, a part that is gone and one that comes back; never where they are."""
 

@@ -18,7 +18,7 @@ from klinestream.stack.layout import Layout
 from klinestream.stack.meter import Flow
 from klinestream.stack.part import State
 from klinestream.stack.status import line, table
-from klinestream.stack.supervisor import Row
+from klinestream.stack.supervisor import Row, job_outputs
 
 ROWS = (Row("broker", State.UP, 17, 9092, 0, None), Row("producer", State.BACKING_OFF, None, 9108, 3, Flow(1400.4, 0.25)))
 
@@ -64,6 +64,15 @@ def test_further_parts_are_chosen_by_name() -> None:
     assert chosen(["books, trades", "trades"]) == ("trades", "books")
     with pytest.raises(ConfigError, match=r"--with: expected of trades, books, finnhub.*, got ships"):
         chosen(["trades,ships"])
+
+
+def test_windows_over_trades_bring_their_feed_and_job_and_these_come_first() -> None:
+    """With windows.source = "trades" the chart waits for that job: it is submitted before the others, whether or not --with names it."""
+    config = Config()
+    over_trades = config.model_copy(update={"windows": config.windows.model_copy(update={"source": "trades"})})
+    assert chosen(["books"], over_trades) == ("trades", "books")
+    assert list(job_outputs(over_trades, ("trades",))) == ["trade_windows", "windows", "candles"]
+    assert list(job_outputs(config, ("trades",))) == ["windows", "candles", "trade_windows"]
 
 
 def test_a_further_part_is_started_watched_and_looked_at(tmp_path: Path) -> None:

@@ -51,8 +51,8 @@ export function nodesOf(answer) {
       ["symbols", showCount(producer?.figures.symbols)],
     ]),
     topic(answer, "klines", "crypto_kline_data", ["crypto_kline_data"]),
-    job(answer, "windows"),
-    job(answer, "candles"),
+    job(answer, "windows", windowsJob(answer)),
+    job(answer, "candles", "candles"),
     topic(answer, "averages", windowsTopic(answer), [windowsTopic(answer)]),
     topic(answer, "series", "crypto_candles …", CANDLE_TOPICS),
     node("server", "Server", server, [
@@ -73,16 +73,33 @@ function windowsTopic(answer) {
   return answer.topics.find((flow) => flow.topic === "crypto_trade_windows")?.topic ?? "crypto_data_aggregated";
 }
 
+/** @param {Answer} answer @returns {string} the job that makes them */
+function windowsJob(answer) {
+  return windowsTopic(answer) === "crypto_trade_windows" ? "trade_windows" : "windows";
+}
+
+/** @param {Answer} answer @param {Part} part @returns {boolean} whether the diagram has a place for it */
+function isPlaced(answer, part) {
+  return part.kind === "job" ? [windowsJob(answer), "candles"].includes(part.name) : PLACED.has(part.kind);
+}
+
 /** @param {Answer} answer @returns {Node[]} parts that the diagram doesn't know: those that run, or did */
 function further(answer) {
-  return answer.parts.filter((part) => !PLACED.has(part.kind) && condition(part) !== "unknown").map((part) => ({
-    ...node(`part-${part.name}`, part.name.charAt(0).toUpperCase() + part.name.slice(1), part, [
+  return answer.parts.filter((part) => !isPlaced(answer, part) && condition(part) !== "unknown").map((part) => ({
+    ...node(`part-${part.name}`, titleOf(part), part, [
       ["rate", showRate(part.per_s)],
       ["waiting", showCount(part.behind)],
       ["age", showSpan(part.age_s)],
     ]),
     further: true,
   }));
+}
+
+/** @param {Part} part @returns {string} */
+function titleOf(part) {
+  if (part.kind === "job") return `jobs/${part.name}`;
+  const name = part.name.replace("-", " ");
+  return name.charAt(0).toUpperCase() + name.slice(1);
 }
 
 /** @param {Answer} answer @param {Node[]} nodes @returns {Edge[]} */
@@ -102,7 +119,7 @@ export function edgesOf(answer, nodes) {
 function ratesOf(answer) {
   const topics = Object.fromEntries(answer.topics.map((flow) => [flow.topic, flow.per_s]));
   const [producer, server] = [leader(answer, "producer"), leader(answer, "server")];
-  const [windows, candles] = ["windows", "candles"].map((name) => answer.parts.find((part) => part.name === name));
+  const [windows, candles] = [windowsJob(answer), "candles"].map((name) => answer.parts.find((part) => part.name === name));
   const series = sum(CANDLE_TOPICS.map((name) => topics[name]));
   const fetched = leader(answer, "history")?.per_s ?? null;
   const repaired = leader(answer, "repair")?.per_s ?? null;
@@ -147,11 +164,11 @@ function exchange(answer) {
   ]);
 }
 
-/** @param {Answer} answer @param {"windows" | "candles"} name @returns {Node} */
-function job(answer, name) {
+/** @param {Answer} answer @param {string} id its place @param {string} name @returns {Node} */
+function job(answer, id, name) {
   const part = answer.parts.find((one) => one.name === name);
   const point = part?.checkpoint;
-  return node(name, `jobs/${name}`, part, [
+  return node(id, `jobs/${name}`, part, [
     ["in", showRate(part?.per_s)],
     ["behind", showCount(part?.behind)],
     ["saved in", showMs(point?.duration_ms)],

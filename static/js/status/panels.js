@@ -25,14 +25,20 @@ export function showPanels(answer) {
 
 /** @param {Answer} answer */
 function showLatencies(answer) {
-  const found = answer.parts.flatMap((part) => Object.entries(part.latency).map(([way, latency]) => ({ key: `${part.name} ${way}`, way, latency })));
+  const found = answer.parts.flatMap((part) => Object.entries(part.latency).map(([way, latency]) => ({ key: `${part.name} ${way}`, way, latency, title: titleOf(part, way) })));
   const rows = Object.keys(WAYS).flatMap((way) => found.filter((one) => one.way === way));
-  syncRows(byId("latencies"), rows.map(({ key, way, latency }) => ({
+  syncRows(byId("latencies"), rows.map(({ key, title, latency }) => ({
     key,
-    cells: [/** @type {Object<string, string>} */ (WAYS)[way], showPercentile(latency.p50_ms), showPercentile(latency.p95_ms), showPercentile(latency.p99_ms), bar(latency)],
+    cells: [title, showPercentile(latency.p50_ms), showPercentile(latency.p95_ms), showPercentile(latency.p99_ms), bar(latency)],
   })));
   const over = Math.max(0, ...answer.parts.map((part) => (Object.keys(part.latency).length ? (part.over_s ?? 0) : 0)));
   write(byId("latency-note"), `Over the last ${showSpan(over)}, from the parts’ histograms. Bars: p50 to p99, from 1 ms to 10 s.`);
+}
+
+/** @param {import("./answer.js").Part} part @param {string} way @returns {string} */
+function titleOf(part, way) {
+  const title = /** @type {Object<string, string>} */ (WAYS)[way];
+  return part.kind === "feed" ? title.replace("Kline", `${part.name.replace("-", " ")}: record`) : title;
 }
 
 /** @param {Latency} latency @returns {HTMLElement} from p50 to p99, with p95 marked; on a scale of powers of ten */
