@@ -182,7 +182,7 @@ def levels_of(rows: Any) -> list[Level]:
     except TypeError:
         raise RecordError("expected prices and quantities as text") from None
     # All at once where they are written as the exchange does it: a tenth of the time.
-    canonical = _CANONICAL(joined) is not None
+    canonical = joined.count(",") == len(texts) - 1 and _CANONICAL(joined) is not None
     numbers = list(map(int, joined.replace(".", "").split(","))) if canonical else list(map(decimals.parse, texts))
     prices = numbers[::2]
     if prices and not 0 < min(prices) <= max(prices) <= decimals.PRICE_MOST:
