@@ -42,6 +42,7 @@ class FeedMetrics:
         gauge("info", "Which feed this is: 1", "feed", "source").labels(feed, source).set(1)
         self.passed = counter("frames_passed_over", "Sound frames with nothing to publish", "kind")
         self.repeats = counter("repeats", "Entries published or held already (duplicate), or given up (stale)", "kind")
+        self.withheld = counter("records_withheld", "Records that were due and not published, by reason", "reason")
         self.ledger = counter("ledger_entries", "Entries of the ledger of ids, by state", "state")
         self.missing = counter("missing_ids", "Ids that were missing when that was noticed")
         self.deferred = counter("deferred_ids", "Ids of those that the feed went on without")

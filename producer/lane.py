@@ -173,7 +173,7 @@ class Lane:
         with self._lock:
             for symbol, one in self._symbols.items():
                 step = one.machine.tick(now_ms)
-                if step.out or step.gaps:
+                if step.out or step.gaps or step.withheld:
                     self._after(symbol, one, step)
                 if symbol in self._waiting or one.asked or one.machine.wants():
                     self._want(symbol, one)
@@ -212,6 +212,8 @@ class Lane:
             self._metrics.repeats.labels(step.verdict.value).inc()
         for letter in step.letters:
             self._outlet.dead_letter(letter.raw, letter.reason)
+        if step.withheld:
+            self._count(step.withheld)
         if step.out:
             self._publish(symbol, one, step.out)
         if step.gaps or step.verdict is Verdict.HOLD or symbol in self._waiting:
@@ -220,9 +222,14 @@ class Lane:
 
     def _after(self, symbol: str, one: _Symbol, step: Step) -> None:
         """Publish what a step led to."""
+        self._count(step.withheld)
         if step.out:
             self._publish(symbol, one, step.out)
         self._tell(symbol, one, step)
+
+    def _count(self, withheld: Iterable[str]) -> None:
+        for reason in withheld:
+            self._metrics.withheld.labels(reason).inc()
 
     def _publish(self, symbol: str, one: _Symbol, out: list[Out]) -> None:
         self._outlet.records(one.key, out)

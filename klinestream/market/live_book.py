@@ -51,6 +51,15 @@ class Taken(enum.Enum):
     DUPLICATE = enum.auto()
 
 
+class Withheld(enum.StrEnum):
+    """Why a book was not published."""
+
+    FEW_LEVELS = "few_levels"
+    """Of a side fewer levels are known than are published, though there are more."""
+    CROSSED = "crossed"
+    """A bid is as high as an ask."""
+
+
 @dataclass(slots=True)
 class Change:
     """What a diff or a snapshot led to."""
@@ -60,6 +69,8 @@ class Change:
     """In the order in which they are to be published."""
     gaps: list[tuple[BookGap, IdGapState, str]] = field(default_factory=list)
     """Each with the state it has come to, and why."""
+    withheld: list[Withheld] = field(default_factory=list)
+    """One for each book that was not published though its update is there."""
 
 
 class LiveBook:
@@ -172,6 +183,7 @@ class LiveBook:
         book.change(diff)
         if crossing := book.crossing():
             self._book, self._held = None, [diff]
+            change.withheld.append(Withheld.CROSSED)
             self._begin_gap(BookGap(diff.first_id, diff.last_id + 1, after_ms, diff.time_ms), crossing, change)
             return False
         if self._gap is not None:
@@ -188,6 +200,8 @@ class LiveBook:
         self._due = False
         if book.shows(SHOWN):
             change.books.append(order_book(self._symbol, book, self._bands))
+        else:
+            change.withheld.append(Withheld.FEW_LEVELS)
 
     def _begin_gap(self, gap: BookGap, why: str, change: Change) -> None:
         self._due, self._stretch = False, -1

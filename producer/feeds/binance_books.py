@@ -137,7 +137,7 @@ class Books:
         return Step()
 
     def _step(self, change: Change, verdict: Verdict = Verdict.PUBLISH) -> Step:
-        step = Step(verdict)
+        step = Step(verdict, withheld=change.withheld)
         for gap, state, reason in change.gaps:
             step.gaps.append(Settled(gap.from_id, gap.to_id, state, gap.after_ms, gap.before_ms, reason=reason))
         for book in change.books:

@@ -110,6 +110,8 @@ class Step:
     out: list[Out] = field(default_factory=list)
     gaps: list[Settled] = field(default_factory=list)
     letters: list[Unusable] = field(default_factory=list)
+    withheld: Sequence[str] = ()
+    """Why records are not published that were due: a word each, to be counted."""
 
 
 class Series(Protocol):
