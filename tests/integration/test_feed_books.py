@@ -36,7 +36,7 @@ def config(configured: Callable[..., Config], job_broker: TestBroker, standin: R
         kafka={"bootstrap_servers": job_broker.bootstrap_servers},
         exchange={"websocket_url": standin.ws, "rest_url": standin.http, "symbols": ["*"]},
         producer={"silence_s": 3.0, "backoff_first_s": 0.1, "backoff_most_s": 0.5, "name": "test"},
-        books={"metrics_port": port, "symbols": symbols, "every_ms": 100},
+        books={"metrics_port": port, "symbols": symbols, "every_ms": 100, "levels": 1000},  # five thousand, time and again, weigh too much
         log={"level": "warning"},
     )
 
