@@ -11,7 +11,8 @@ snapshot shows less of than was asked for is known as a whole. As prices move aw
 as many levels as were asked for the farthest are dropped, and the reach with them.
 
 A side is a dict of quantities beside a sorted list of prices, kept by `bisect`: half of what `sortedcontainers` takes for a diff, and a
-fifth of numpy (docs/order-books.md).
+fifth of numpy (docs/order-books.md). Quantities are summed by buckets of prices too, so that a wide band is some fifty numbers to add, not
+thousands.
 """
 
 import re
@@ -29,6 +30,7 @@ Level = tuple[int, int]
 
 _KEPT = 2  # times the levels of a snapshot, a side
 _LEFT = 4  # below this part of them a side is short; of a hundred more are left than are published
+_BUCKETS = 2000  # so many would reach from zero to the best price: 5 basis points each
 _NOWHERE = -(1 << 80)  # a reach beyond every price
 _NUMBER = r"(?:0|[1-9][0-9]{0,14})\.[0-9]{8}"
 _CANONICAL = re.compile(rf"{_NUMBER}(?:,{_NUMBER})*").fullmatch
@@ -60,7 +62,7 @@ class Snapshot:
 class Side:
     """The levels of one side up to its reach. Ranks are prices, those of asks negated: the best level's rank is the greatest."""
 
-    __slots__ = ("_asked", "_quantities", "_ranks", "_reach", "_sign")
+    __slots__ = ("_asked", "_quantities", "_ranks", "_reach", "_sign", "_sums", "_width")
 
     def __init__(self, sign: int, levels: Sequence[Level], asked: int) -> None:
         """`sign`: 1 for bids, -1 for asks. `asked`: how many levels were asked for."""
@@ -69,6 +71,9 @@ class Side:
         self._quantities = {sign * price: quantity for price, quantity in levels}
         self._ranks = sorted(self._quantities)
         self._reach = self._ranks[0] if len(levels) >= asked else _NOWHERE
+        self._width = max(1, abs(self._ranks[-1]) // _BUCKETS) if levels else 1
+        self._sums: dict[int, int] = {}
+        self._sum_up()
 
     def __len__(self) -> int:
         """How many levels are known."""
@@ -86,17 +91,24 @@ class Side:
 
     def change(self, levels: Iterable[Level]) -> None:
         """Set the levels' quantities, as far as they lie within the reach."""
-        sign, ranks, quantities, reach = self._sign, self._ranks, self._quantities, self._reach
+        sign, ranks, quantities, reach, sums, width = self._sign, self._ranks, self._quantities, self._reach, self._sums, self._width
         for price, quantity in levels:
             rank = sign * price
             if rank < reach:
                 continue
             if quantity:
-                if rank not in quantities:
+                more = quantity - quantities.get(rank, 0)
+                if more == quantity:
                     insort(ranks, rank)
                 quantities[rank] = quantity
-            elif quantities.pop(rank, 0):
+            elif more := -quantities.pop(rank, 0):
                 del ranks[bisect_left(ranks, rank)]
+            if more:
+                bucket = rank // width
+                if total := sums.get(bucket, 0) + more:
+                    sums[bucket] = total
+                else:
+                    del sums[bucket]
         if len(ranks) > _KEPT * self._asked:
             self._prune()
 
@@ -109,7 +121,9 @@ class Side:
         rank = self._sign * price
         if rank < self._reach:
             return None
-        return sum(map(self._quantities.__getitem__, self._ranks[bisect_left(self._ranks, rank) :]))
+        ranks, bucket = self._ranks, rank // self._width
+        edge = ranks[bisect_left(ranks, rank) : bisect_left(ranks, (bucket + 1) * self._width)]
+        return sum(map(self._quantities.__getitem__, edge)) + sum(total for place, total in self._sums.items() if place > bucket)
 
     def agrees(self, other: "Side") -> bool:
         """Whether both say the same of what both know."""
@@ -123,6 +137,13 @@ class Side:
         for rank in dropped:
             del self._quantities[rank]
         self._reach = self._ranks[0]
+        self._sum_up()
+
+    def _sum_up(self) -> None:
+        sums, width = self._sums, self._width
+        sums.clear()
+        for rank, quantity in self._quantities.items():
+            sums[rank // width] = sums.get(rank // width, 0) + quantity
 
 
 class Book:
