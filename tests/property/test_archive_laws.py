@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from klinestream.archive import parquet
@@ -15,16 +15,34 @@ from klinestream.archive.digest import digest, joined
 from klinestream.archive.files import Files, Span, current
 from klinestream.archive.pending import Pending, Place
 from klinestream.market.codec import encode_event, encode_kline
-from klinestream.market.events import DeadLetter, LateKline, LateReason, PipelineEvent
+from klinestream.market.decimals import PRICE_MOST, show
+from klinestream.market.events import (
+    DeadLetter,
+    IdGap,
+    IdGapState,
+    LateKline,
+    LateReason,
+    OrderBook,
+    Origin,
+    PipelineEvent,
+    Proof,
+    Trade,
+    TradeWindow,
+)
 from klinestream.market.topics import (
     BY_NAME,
     DEAD_LETTERS,
+    ID_GAPS,
     KLINES,
     LATE_DATA,
+    ORDER_BOOK,
     PIPELINE_EVENTS,
     PUBLISHED_HEADER,
     SCHEMA_HEADER,
     TOPICS,
+    TRADE_REPAIRS,
+    TRADE_WINDOWS,
+    TRADES,
     Topic,
 )
 from klinestream.runtime.kafka import Record
@@ -42,11 +60,83 @@ HEADERS = st.lists(
     st.tuples(st.sampled_from([PUBLISHED_HEADER, SCHEMA_HEADER, "trace"]), st.sampled_from([b"1", b"01", b"", b"\xff", b"9" * 20])),
     max_size=4,
 )
+IDS = st.integers(0, 2**63 - 1)
+TIMES_MS = st.integers(0, 2**50)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+MAYBE = st.none() | NUMBERS
+PRICES = st.integers(1, PRICE_MOST)
+VOLUMES = st.integers(0, 10**30)
+SIDES = st.lists(st.tuples(PRICES.map(show), VOLUMES.map(show)), max_size=4).map(tuple)
+TRADES_MADE = st.builds(
+    Trade,
+    symbol=TEXTS,
+    aggregate_id=st.none() | IDS,
+    first_id=IDS,
+    last_id=IDS,
+    price=PRICES,
+    quantity=VOLUMES,
+    time_ms=TIMES_MS,
+    buyer_is_maker=st.none() | st.booleans(),
+    conditions=st.none() | st.lists(TEXTS, max_size=3).map(tuple),
+    origin=st.sampled_from(Origin),
+    source=TEXTS,
+    proof=st.sampled_from(Proof),
+)
+BOOKS = st.builds(
+    OrderBook,
+    symbol=TEXTS,
+    time_ms=TIMES_MS,
+    last_update_id=IDS,
+    bids=SIDES,
+    asks=SIDES,
+    **dict.fromkeys(("spread", "mid", "microprice", "imbalance", "imbalance_20"), MAYBE),  # type: ignore[arg-type]  # each a field
+    depth=st.dictionaries(st.integers(1, 10_000).map(str), st.tuples(MAYBE, MAYBE), max_size=3),
+    since_id=IDS,
+    source=TEXTS,
+    proof=st.sampled_from(Proof),
+)
+WINDOWS_MADE = st.builds(
+    TradeWindow,
+    symbol=TEXTS,
+    start_ms=TIMES_MS,
+    end_ms=TIMES_MS,
+    close=NUMBERS,
+    **dict.fromkeys(("average_price", "average_by_volume", "low", "high", "buy_volume", "sell_volume", "rsi"), MAYBE),  # type: ignore[arg-type]
+    volume=NUMBERS,
+    points=IDS,
+    whole=st.booleans(),
+    rsi_ready=st.booleans(),
+    since_ms=TIMES_MS,
+    since_id=IDS,
+    source=TEXTS,
+    proof=st.sampled_from(Proof),
+    revision=IDS,
+)
+ID_GAPS_TOLD = st.builds(
+    IdGap,
+    gap=TEXTS,
+    feed=TEXTS,
+    symbol=TEXTS,
+    state=st.sampled_from(IdGapState),
+    producer=TEXTS,
+    from_id=IDS,
+    to_id=IDS,
+    after_ms=st.none() | TIMES_MS,
+    before_ms=TIMES_MS,
+    obtained=IDS,
+    reason=TEXTS,
+    time_ms=TIMES_MS,
+)
 GOOD = {
     KLINES.name: klines().map(encode_kline),
     LATE_DATA.name: klines().map(lambda k: encode_event(LateKline(LateReason.STALE, 1, 2, k))),
     DEAD_LETTERS.name: st.binary(max_size=20).map(lambda raw: encode_event(DeadLetter("why", "from", None, 3, 4, raw))),
     PIPELINE_EVENTS.name: TEXTS.map(lambda text: encode_event(PipelineEvent("part", "started", 5, text))),
+    TRADES.name: TRADES_MADE.map(encode_event),
+    TRADE_REPAIRS.name: TRADES_MADE.map(encode_event),
+    TRADE_WINDOWS.name: WINDOWS_MADE.map(encode_event),
+    ORDER_BOOK.name: BOOKS.map(encode_event),
+    ID_GAPS.name: ID_GAPS_TOLD.map(encode_event),
 }
 
 
@@ -119,12 +209,17 @@ def test_digests_add_up_and_do_not_know_order(some: list[Record], others: list[R
         assert digest([again]) != digest([record])
 
 
-@given(st.lists(klines(), min_size=1, max_size=20))
-def test_good_klines_stand_in_columns(feed: list[object]) -> None:
+@pytest.mark.parametrize("name", GOOD)
+@settings(max_examples=25)  # a topic
+@given(st.data())
+def test_good_records_stand_in_columns(name: str, data: st.DataObject) -> None:
     """None of them is kept as raw bytes: a table of raw bytes would give back its records too."""
-    table = table_of(KLINES, [Record(KLINES.name, b"k", encode_kline(k), 1, (), 0, n) for n, k in enumerate(feed)])  # type: ignore[arg-type]
-    assert table.column(RAW).null_count == len(feed)
-    assert table.column(OFFSET).to_pylist() == list(range(len(feed)))
+    lines = data.draw(st.lists(GOOD[name], min_size=1, max_size=8))
+    topic = BY_NAME[name]
+    table = table_of(topic, [Record(name, b"k", line, 1, (), 0, n) for n, line in enumerate(lines)])
+    assert table.column(RAW).null_count == len(lines)
+    assert table.column(OFFSET).to_pylist() == list(range(len(lines)))
+    assert [record.value for record in records_of(topic, 0, table)] == lines
 
 
 @st.composite
