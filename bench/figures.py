@@ -101,6 +101,21 @@ def _feed(rows: Rows) -> list[str]:
     return _table(("", "trades/s", "CPU a trade, µs", "lost", "memory, MB"), lines)
 
 
+def _updates(rows: Rows) -> list[str]:
+    lines = [(name.partition(", ")[2], *_cells(rows[name], _UPDATES)) for name in rows if name.startswith("feed, ")]
+    return _table(
+        ("", "CPU an update, µs", "% of a core at 500/s", "updates/s at most", "CPU an update then, µs", "lost", "memory, MB"), lines
+    )
+
+
+_UPDATES = (
+    "cpu_us_an_update",
+    "percent_of_a_core_at_500",
+    "updates_a_second_at_most",
+    "cpu_us_an_update_at_most",
+    "lost",
+    "memory_mb",
+)
 _FEED = ("trades_a_second", "cpu_us_a_trade", "lost", "memory_mb")
 _TABLES: dict[str, Callable[[Rows], list[str]]] = {
     "latency": _latency,
@@ -110,6 +125,7 @@ _TABLES: dict[str, Callable[[Rows], list[str]]] = {
     "spans": _spans,
     "rivals": _rivals,
     "feed": _feed,
+    "updates": _updates,
 }
 
 
