@@ -8,7 +8,23 @@ from typing import Annotated
 
 import typer
 
-from bench import candles, engine, features, feed, fencing, figures, footprint, ingest, latency, page, producer, serving, throughput, trades
+from bench import (
+    books,
+    candles,
+    engine,
+    features,
+    feed,
+    fencing,
+    figures,
+    footprint,
+    ingest,
+    latency,
+    page,
+    producer,
+    serving,
+    throughput,
+    trades,
+)
 from bench.report import Report
 
 
@@ -28,6 +44,7 @@ class What(StrEnum):
     FEATURES = "features"
     TRADES = "trades"
     INGEST = "ingest"
+    BOOKS = "books"
 
 
 MEASURES: dict[What, Callable[[Report, Path], None]] = {
@@ -44,6 +61,7 @@ MEASURES: dict[What, Callable[[Report, Path], None]] = {
     What.FEATURES: features.measure,
     What.TRADES: trades.measure,
     What.INGEST: ingest.measure,
+    What.BOOKS: books.measure,
 }
 
 
