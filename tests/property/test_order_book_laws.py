@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from klinestream.market.decimals import parse
 from klinestream.market.events import IdGapState, OrderBook
 from klinestream.market.live_book import Change, LiveBook
-from klinestream.market.order_book import Diff, Level, Snapshot
+from klinestream.market.order_book import Diff, Level, Side, Snapshot
 
 BANDS = (100, 5000)
 BIDS, ASKS = range(1, 51), range(51, 101)
@@ -166,3 +166,29 @@ def test_a_crossed_book_is_never_published(exchange: Exchange, place: int) -> No
     assert told[0][1] is IdGapState.DETECTED
     assert told[0][2].startswith("crossed: best bid 100.00000000")
     assert all(book.last_update_id < wrong.first_id for book in watcher.published)
+
+
+near = st.integers(9_900_000, 10_000_000)  # of some twenty buckets
+sides = st.dictionaries(near, st.integers(1, 10**9), max_size=60)
+new_levels = st.lists(st.lists(st.tuples(near, st.integers(0, 10**9)), max_size=20), max_size=5)
+
+
+@given(st.sampled_from([1, -1]), sides, new_levels, st.integers(5, 100), st.lists(near, min_size=1, max_size=5))
+def test_a_sum_up_to_a_price_is_that_of_its_levels(
+    sign: int, first: dict[int, int], changed: list[list[Level]], asked: int, prices: list[int]
+) -> None:
+    """However close they stand, whatever came and went, and after the farthest were dropped; or it is None, beyond the reach only."""
+    ranked = sorted(first.items(), reverse=sign == 1)[:asked]
+    side, plain = Side(sign, ranked, asked), dict(ranked)
+    for levels in changed:
+        side.change(levels)
+        plain |= dict(levels)
+    known = dict(side.best(len(side)))
+    assert all(plain[price] == quantity for price, quantity in known.items())
+    for price in [*prices, *known]:
+        said = side.within(price)
+        if said is None:
+            assert not side.whole
+            assert all(sign * price < sign * level for level in known)
+        else:
+            assert said == sum(quantity for level, quantity in plain.items() if sign * level >= sign * price)
