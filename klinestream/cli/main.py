@@ -16,6 +16,7 @@ from klinestream.cli import (
     history,
     ingest,
     ingest_demo,
+    import_files,
     job,
     model,
     producer,
@@ -48,6 +49,7 @@ app.command(name="ingest-demo")(ingest_demo.ingest_demo)
 app.command()(watch.watch)
 app.command()(gaps.gaps)
 app.command()(history.history)
+app.command("import")(import_files.import_files)
 app.command()(repair.repair)
 app.command()(alerts.alerts)
 app.add_typer(archive.app, name="archive")

@@ -1,0 +1,153 @@
+"""`klinestream import`: CSV and Parquet files of klines or trades, whoever wrote them, into topics or the archive."""
+
+import glob
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from klinestream.market.errors import ConfigError
+from klinestream.market.events import BINANCE, KLINE_INTERVAL, SECOND_MS
+from klinestream.market.intervals import INTERVALS
+from klinestream.runtime.config import Config
+
+if TYPE_CHECKING:
+    from klinestream.files.importing import Counts, Import, Plan, Progress
+    from klinestream.files.targets import Target
+
+_KINDS = ("klines", "trades")
+_TARGETS = ("topics", "archive")
+_HOLES_SHOWN_MOST = 10
+_FOLDER = Path(".klinestream/imports")
+
+
+def import_files(  # noqa: PLR0913, PLR0917  # typer passes options by name
+    ctx: typer.Context,
+    paths: Annotated[list[str], typer.Argument(help="Files, or patterns of them: .csv, also .gz, .zst or .zip, and .parquet.")],
+    source: Annotated[str, typer.Option(help="Whose they are: NAME in NAME:SYMBOL, and `source` on each record.")],
+    kind: Annotated[str, typer.Option(help="klines or trades.")] = "klines",
+    interval: Annotated[str, typer.Option(help="Of klines: 1s, or a candle's: 1m, 5m, 15m, 30m, 1h, 4h, 1d.")] = KLINE_INTERVAL,
+    to: Annotated[str, typer.Option(help="topics or archive.")] = "archive",
+    symbol: Annotated[str, typer.Option(help="The symbol of all rows, where files have no such column.")] = "",
+    columns: Annotated[str, typer.Option(help="The files' columns in order, by field, - to pass one over: time,open,high,…")] = "",
+    prefix: Annotated[str, typer.Option(help="Put before the name of each topic, such as `import.`.")] = "",
+    as_binance: Annotated[bool, typer.Option(help="Rows are Binance's own: symbols without a name before them.")] = False,
+    zero_missing: Annotated[bool, typer.Option(help="Write 0 for quote volume, trades and takers' volumes that files lack.")] = False,
+    fill_quiet: Annotated[bool, typer.Option(help="Make quiet klines where up to an hour of seconds are missing.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only report.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Folder of the report and of what a killed import goes on from.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object in place of the tables.")] = False,
+) -> None:
+    """Import files of klines or trades; goes on where it stopped. What is rejected stands in a CSV, row by row, with the reason."""
+    from klinestream.files.cleaning import Terms
+    from klinestream.files.importing import Import, Plan, stretch_of
+    from klinestream.files.names import said_columns
+    from klinestream.files.reading import Wanted
+    from klinestream.files.targets import Form, identity_of
+
+    config: Config = ctx.obj
+    _check(source, kind, interval, to, prefix, as_binance=as_binance)
+    files = _chosen(paths)
+    length_ms = SECOND_MS if interval == KLINE_INTERVAL or kind == "trades" else INTERVALS[interval]
+    form = Form(kind, KLINE_INTERVAL if kind == "trades" else interval, length_ms, BINANCE if as_binance else source)
+    said = [kind, interval, source, to, symbol, columns, prefix, as_binance, zero_missing, fill_quiet, dry_run]
+    stats = [path.stat() for path in files]
+    identity = identity_of([*said, [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in zip(files, stats, strict=True)]])
+    folder = report or _FOLDER / f"{source}-{identity}"
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = Wanted(kind, said_columns(columns, kind) if columns else (), zero_missing)
+    terms = Terms(kind, length_ms, symbol, "" if as_binance else source.upper(), time.time_ns() // 1_000_000)
+    plan = Plan(tuple(files), wanted, terms, form, folder, stretch_of(form, to_archive=to == "archive"), fill_quiet)
+    job = Import(plan)
+    if not job.finished:
+        place = _run(job, plan, config, to, prefix, identity, dry_run=dry_run)
+    else:
+        place = None
+        typer.echo(f"all of these were imported before; what was found then (to import again, remove {folder}):", err=True)
+    _tell(job.counts, as_json=as_json, place=place, dry_run=dry_run)
+
+
+def _check(source: str, kind: str, interval: str, to: str, prefix: str, *, as_binance: bool) -> None:
+    from klinestream.market.codec import is_source
+
+    if kind not in _KINDS:
+        raise ConfigError(f"--kind: expected klines or trades, got {kind!r}")
+    if to not in _TARGETS:
+        raise ConfigError(f"--to: expected topics or archive, got {to!r}")
+    if interval not in (KLINE_INTERVAL, *INTERVALS):
+        raise ConfigError(f"--interval: expected one of {KLINE_INTERVAL}, {', '.join(INTERVALS)}, got {interval!r}")
+    if not is_source(source):
+        raise ConfigError(f"--source: expected up to 50 lower case letters, digits or _ - ., got {source!r}")
+    if source == BINANCE and not as_binance:
+        raise ConfigError("--source binance: rows that stand among the exchange's own symbols need --as-binance; else choose another name")
+    if as_binance and to == "topics" and not prefix:
+        raise ConfigError("--as-binance: the live topics of Binance's symbols are the producer's; give a --prefix, or take --to archive")
+
+
+def _chosen(paths: Sequence[str]) -> list[Path]:
+    found = [Path(each) for text in paths for each in (sorted(glob.glob(text, recursive=True)) if not Path(text).exists() else [text])]
+    gone = [text for text in paths if not Path(text).exists() and not glob.glob(text, recursive=True)]
+    if gone:
+        raise ConfigError(f"expected files that are there, or patterns of such, got {', '.join(gone)}")
+    return list(dict.fromkeys(path for path in found if path.is_file()))
+
+
+def _run(job: "Import", plan: "Plan", config: Config, to: str, prefix: str, identity: str, *, dry_run: bool) -> Path | None:
+    from klinestream.files.targets import Archive, Topics
+
+    with _progress() as progress:
+        job.read(progress)
+        target: Target | None = None
+        if not dry_run and to == "archive":
+            target = Archive(config.archive.url, plan.form, identity)
+        elif not dry_run:
+            kafka = type(config.kafka).model_validate(config.kafka.model_dump() | ({"topic_prefix": prefix} if prefix else {}))
+            target = Topics(kafka, plan.form, is_new=not job.has_written)
+        job.write(target, progress)
+    return job.finish(plan.form.source)
+
+
+@contextmanager
+def _progress() -> "Iterator[Progress]":
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda what, part: bar.update(task, description=what, completed=part)
+
+
+def _tell(counts: "Counts", *, as_json: bool, place: Path | None, dry_run: bool) -> None:
+    from rich import print_json
+    from rich.console import Console
+    from rich.table import Table
+
+    if as_json:
+        print_json(data=counts.told() | {"report": str(place) if place else None, "dry_run": dry_run})
+        return
+    table = Table("rows", "", title="only looked at: nothing was written" if dry_run else None)
+    lines: list[tuple[str, Any]] = [("read", counts.read), ("accepted", counts.accepted), ("  of them proved by ids", counts.proved)]
+    lines += [("  of them there already", counts.there), ("  of them filled in as quiet", counts.filled), ("repeated", counts.repeated)]
+    lines += [(f"rejected: {reason}", count) for reason, count in counts.rejected.most_common()]
+    lines += [("came after a later one", counts.unordered), *((f"times in {unit}", count) for unit, count in counts.units.items())]
+    lines += [("holes", counts.holes), ("klines missing in them", counts.missing)]
+    for what, count in lines:
+        if count or what in ("read", "accepted"):
+            table.add_row(what, f"{count:,}")
+    Console().print(table)
+    if counts.first_ms is not None and counts.last_ms is not None:
+        typer.echo(f"from {_shown(counts.first_ms)} to {_shown(counts.last_ms)}")
+    for symbol, from_ms, to_ms in counts.first_holes[:_HOLES_SHOWN_MOST]:
+        typer.echo(f"hole: {symbol} {_shown(from_ms)} to {_shown(to_ms)}")
+    if place is not None:
+        typer.echo(f"rejected rows: {place}")
+
+
+def _shown(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms // 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,1 @@
+"""Files of klines and trades that others wrote, into topics or into the archive."""
