@@ -1,9 +1,10 @@
 """`klinestream import`: CSV and Parquet files of klines or trades, whoever wrote them, into topics or the archive."""
 
 import glob
+import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,8 +17,8 @@ from klinestream.market.intervals import INTERVALS
 from klinestream.runtime.config import Config
 
 if TYPE_CHECKING:
-    from klinestream.files.importing import Counts, Import, Plan, Progress
-    from klinestream.files.targets import Target
+    from klinestream.files.importing import Import, Progress
+    from klinestream.files.targets import Form, Target
 
 _KINDS = ("klines", "trades")
 _TARGETS = ("topics", "archive")
@@ -25,7 +26,7 @@ _HOLES_SHOWN_MOST = 10
 _FOLDER = Path(".klinestream/imports")
 
 
-def import_files(  # noqa: PLR0913, PLR0917  # typer passes options by name
+def import_files(  # noqa: PLR0917  # typer passes options by name
     ctx: typer.Context,
     paths: Annotated[list[str], typer.Argument(help="Files, or patterns of them: .csv, also .gz, .zst or .zip, and .parquet.")],
     source: Annotated[str, typer.Option(help="Whose they are: NAME in NAME:SYMBOL, and `source` on each record.")],
@@ -44,7 +45,7 @@ def import_files(  # noqa: PLR0913, PLR0917  # typer passes options by name
 ) -> None:
     """Import files of klines or trades; goes on where it stopped. What is rejected stands in a CSV, row by row, with the reason."""
     from klinestream.files.cleaning import Terms
-    from klinestream.files.importing import Import, Plan, stretch_of
+    from klinestream.files.importing import Import, Plan
     from klinestream.files.names import said_columns
     from klinestream.files.reading import Wanted
     from klinestream.files.targets import Form, identity_of
@@ -57,18 +58,18 @@ def import_files(  # noqa: PLR0913, PLR0917  # typer passes options by name
     said = [kind, interval, source, to, symbol, columns, prefix, as_binance, zero_missing, fill_quiet, dry_run]
     stats = [path.stat() for path in files]
     identity = identity_of([*said, [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in zip(files, stats, strict=True)]])
-    folder = report or _FOLDER / f"{source}-{identity}"
+    folder = (report or _FOLDER) / f"{source}-{identity}"
+    if dry_run:
+        shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     wanted = Wanted(kind, said_columns(columns, kind) if columns else (), zero_missing)
     terms = Terms(kind, length_ms, symbol, "" if as_binance else source.upper(), time.time_ns() // 1_000_000)
-    plan = Plan(tuple(files), wanted, terms, form, folder, stretch_of(form, to_archive=to == "archive"), fill_quiet)
-    job = Import(plan)
-    if not job.finished:
-        place = _run(job, plan, config, to, prefix, identity, dry_run=dry_run)
-    else:
-        place = None
-        typer.echo(f"all of these were imported before; what was found then (to import again, remove {folder}):", err=True)
-    _tell(job.counts, as_json=as_json, place=place, dry_run=dry_run)
+    with closing(Import(Plan(tuple(files), wanted, terms, form, folder, fill_quiet))) as job:
+        if job.finished:
+            typer.echo(f"all of these were imported before; what was found then (to import again, remove {folder}):", err=True)
+        else:
+            _run(job, lambda: _target(config, form, to, prefix, identity, job) if not dry_run else None)
+        _tell(job, as_json=as_json, dry_run=dry_run)
 
 
 def _check(source: str, kind: str, interval: str, to: str, prefix: str, *, as_binance: bool) -> None:
@@ -96,19 +97,23 @@ def _chosen(paths: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(path for path in found if path.is_file()))
 
 
-def _run(job: "Import", plan: "Plan", config: Config, to: str, prefix: str, identity: str, *, dry_run: bool) -> Path | None:
+def _run(job: "Import", opened: "Callable[[], Target | None]") -> None:
+    with _progress() as progress, ExitStack() as stack:
+        job.read(progress)
+        target = opened()
+        if target is not None:
+            stack.enter_context(closing(target))
+        job.write(target, progress)
+        job.finish()
+
+
+def _target(config: Config, form: "Form", to: str, prefix: str, identity: str, job: "Import") -> "Target":  # noqa: PLR0917  # as they are said
     from klinestream.files.targets import Archive, Topics
 
-    with _progress() as progress:
-        job.read(progress)
-        target: Target | None = None
-        if not dry_run and to == "archive":
-            target = Archive(config.archive.url, plan.form, identity)
-        elif not dry_run:
-            kafka = type(config.kafka).model_validate(config.kafka.model_dump() | ({"topic_prefix": prefix} if prefix else {}))
-            target = Topics(kafka, plan.form, is_new=not job.has_written)
-        job.write(target, progress)
-    return job.finish(plan.form.source)
+    if to == "archive":
+        return Archive(config.archive.url, form, identity)
+    kafka = type(config.kafka).model_validate(config.kafka.model_dump() | ({"topic_prefix": prefix} if prefix else {}))
+    return Topics(kafka, form, is_new=not job.has_written)
 
 
 @contextmanager
@@ -123,17 +128,23 @@ def _progress() -> "Iterator[Progress]":
         yield lambda what, part: bar.update(task, description=what, completed=part)
 
 
-def _tell(counts: "Counts", *, as_json: bool, place: Path | None, dry_run: bool) -> None:
+def _tell(job: "Import", *, as_json: bool, dry_run: bool) -> None:
     from rich import print_json
     from rich.console import Console
     from rich.table import Table
 
+    counts, place = job.counts, job.rejected
     if as_json:
         print_json(data=counts.told() | {"report": str(place) if place else None, "dry_run": dry_run})
         return
     table = Table("rows", "", title="only looked at: nothing was written" if dry_run else None)
     lines: list[tuple[str, Any]] = [("read", counts.read), ("accepted", counts.accepted), ("  of them proved by ids", counts.proved)]
-    lines += [("  of them there already", counts.there), ("  of them filled in as quiet", counts.filled), ("repeated", counts.repeated)]
+    lines += [
+        ("  of them there already", counts.there),
+        ("  of them with ids that go back", counts.backwards),
+        ("  of them filled in as quiet", counts.filled),
+        ("repeated", counts.repeated),
+    ]
     lines += [(f"rejected: {reason}", count) for reason, count in counts.rejected.most_common()]
     lines += [("came after a later one", counts.unordered), *((f"times in {unit}", count) for unit, count in counts.units.items())]
     lines += [("holes", counts.holes), ("klines missing in them", counts.missing)]

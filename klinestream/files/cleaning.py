@@ -5,10 +5,11 @@ zone is UTC. A number has up to 15 digits before the point and 8 after it; furth
 """
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from klinestream.market.decimals import PRICE_MOST, Ints
 Bools = npt.NDArray[np.bool_]
 
 _UNITS = ("s", "ms", "µs", "ns", "text")
+_NS = 3
 _FACTORS = np.array([1_000_000, 1_000, 1])
 _UNIT_ENDS = (10**11, 10**14, 10**17)  # as seconds the year 5138, and so on
 _PLAIN = r"^\d{1,15}(\.\d{1,8})?$"
@@ -33,6 +35,9 @@ _LONG = r"^\d{1,15}\.\d{8}0+$"
 _INTEGER = r"^\d{1,18}$"
 _TIME = r"^[1-8]?\d{1,18}$"
 _EXPONENT = re.compile(r"\d+(\.\d+)?[eE][+-]?\d{1,3}")
+_FRACTION = re.compile(r"\d{1,19}\.\d{1,19}")
+_TIME_DIGITS_MOST = 18
+_NO_TIME = (-1, 0)
 _TRUE, _FALSE = ("true", "1", "t"), ("false", "0", "f")
 _SELLS, _BUYS = ("sell", "s", "ask"), ("buy", "b", "bid")
 _STEP = Decimal("0.00000001")
@@ -145,11 +150,10 @@ class _Judged:
         digits = pc.match_substring_regex(text, _TIME)
         told = pc.if_else(digits, text, "0").cast(pa.int64()).to_numpy()
         units = np.searchsorted(_UNIT_ENDS, told, "right")
-        times = np.where(units == 3, told // 1000, told * _FACTORS[np.minimum(units, 2)])
+        times = np.where(units == _NS, told // 1000, told * _FACTORS[np.minimum(units, 2)])
         for row in np.flatnonzero(~digits.to_numpy(zero_copy_only=False)).tolist():
-            found = _time_of(text[row].as_py())
-            times[row], units[row] = (0, 4) if found is None else (found, 4)
-            if found is None and not self.reasons[row]:
+            times[row], units[row] = found = _time_of(text[row].as_py())
+            if found == _NO_TIME and not self.reasons[row]:
                 self.reasons[row] = "expected a time: a number, or text such as 2024-01-02T03:04:05Z"
         return times, units
 
@@ -206,17 +210,21 @@ class _Judged:
         return pc.if_else(pc.or_(yes, no), yes, None)
 
 
-def _time_of(text: str) -> int | None:
-    """Text of a time in µs; None if it is none."""
+def _time_of(text: str) -> tuple[int, int]:
+    """What isn't an integer as a time in µs, and its unit: a float's text, or ISO's."""
+    if _FRACTION.fullmatch(text) or _EXPONENT.fullmatch(text):
+        exact = Decimal(text)
+        if exact.adjusted() > _TIME_DIGITS_MOST:
+            return _NO_TIME
+        unit = bisect_right(_UNIT_ENDS, exact)
+        return int(exact * int(_FACTORS[unit])) if unit < _NS else int(exact) // 1000, unit
     try:
-        if re.fullmatch(r"\d{1,11}\.\d{1,9}", text):
-            return int(Decimal(text) * 1_000_000)
         told = datetime.fromisoformat(text)
-    except (ValueError, InvalidOperation):
-        return None
+    except ValueError:
+        return _NO_TIME
     told = told if told.tzinfo else told.replace(tzinfo=UTC)
     since = told - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds, _UNITS.index("text")
 
 
 def _number_of(text: str, name: str) -> tuple[str, str]:
@@ -225,7 +233,7 @@ def _number_of(text: str, name: str) -> tuple[str, str]:
         return "1", f"{name}: below 0"
     if _EXPONENT.fullmatch(text.removeprefix("+")) or re.fullmatch(r"\+?(\d+\.?|\.\d+|\d+\.\d+)", text):
         exact = Decimal(text)
-        if exact.adjusted() < 15:  # noqa: PLR2004  # digits before the point
+        if exact.adjusted() < 15:  # digits before the point
             if exact == exact.quantize(_STEP):
                 return f"{exact.quantize(_STEP):f}", ""
             return "1", f"{name}: more than 8 decimals"

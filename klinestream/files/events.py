@@ -7,7 +7,10 @@ import orjson
 import polars as pl
 import pyarrow as pa
 
-from klinestream.archive.bulk.tables import CANDLE_SCHEMA, KLINE_SCHEMA
+from klinestream.archive.bulk.names import AGG_TRADES
+from klinestream.archive.bulk.names import TRADES as TRADES_FILES
+from klinestream.archive.bulk.tables import AGG_TRADE_SCHEMA, CANDLE_SCHEMA, KLINE_SCHEMA, TRADE_SCHEMA
+from klinestream.archive.bulk.taking import TRADE_FOLDERS
 from klinestream.archive.columns import layout
 from klinestream.market.codec import encode_event
 from klinestream.market.events import CandleHistory, CandleOrigin, HistoryReason, Kline, Origin, Trade
@@ -63,14 +66,29 @@ def trade_table(rows: pl.DataFrame, source: str) -> pa.Table:
     return found.select(_TRADE_SCHEMA.names).to_arrow().cast(_TRADE_SCHEMA)
 
 
+def archived_trades(rows: pl.DataFrame) -> tuple[str, pa.Table]:
+    """As the archive keeps trades, single ones or those that the exchange gives as one: its folder, and the table."""
+    are_named = bool(rows["aggregate_id"].is_not_null().all())
+    are_aggregates = are_named or bool((rows["first_id"] != rows["last_id"]).any())
+    schema = AGG_TRADE_SCHEMA if are_aggregates else TRADE_SCHEMA
+    found = rows.with_columns(
+        pl.col("aggregate_id" if are_named else "first_id").alias("id"),
+        pl.col("first_id").alias("first_trade_id"),
+        pl.col("last_id").alias("last_trade_id"),
+        pl.lit(None, pl.Decimal(38, 8)).alias("quote_quantity"),
+        pl.col("maker").alias("buyer_is_maker"),
+    )
+    return TRADE_FOLDERS[AGG_TRADES if are_aggregates else TRADES_FILES], found.select(schema.names).to_arrow().cast(schema)
+
+
 def kline_records(rows: pl.DataFrame, source: str) -> Iterator[Record]:
     """Of `crypto_kline_data`, by time."""
     yield from _records(kline_table(rows.sort("time_us", "symbol"), source), Kline, KLINES.name, "T")
 
 
 def trade_records(rows: pl.DataFrame, source: str) -> Iterator[Record]:
-    """Of `crypto_trades`: each symbol's in order of ids, symbols mixed about by time."""
-    yield from _records(trade_table(rows.sort("time_us", "symbol", "first_id"), source), Trade, TRADES.name, "T")
+    """Of `crypto_trades`, by ms and id."""
+    yield from _records(trade_table(rows.sort(pl.col("time_us") // 1000, "symbol", "first_id"), source), Trade, TRADES.name, "T")
 
 
 def candle_records(rows: pl.DataFrame, interval: str, length_ms: int) -> Iterator[Record]:

@@ -5,14 +5,15 @@
 
 What is done stands in `state.json` of the import's folder: each file once it is in the spool, each stretch once all of it is
 acknowledged. A file that was being read is read again; of a stretch that was being written what is there already is passed over.
-Memory holds some rows of a file, then the rows of one stretch: an hour for topics, a day for the archive, 31 days of candles.
+A stretch is a day, or 31 days of candles. Memory holds a million rows of a file; then, of a stretch, symbols that together have about
+a million, and all rows of one that has more alone.
 """
 
 import csv
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,17 +23,18 @@ import polars as pl
 import pyarrow as pa
 
 from klinestream.files.cleaning import Terms, clean
-
-from klinestream.files.ordering import Ordered, ordered
+from klinestream.files.ordering import CONFLICT, Ordered, Place, ordered
 from klinestream.files.reading import Wanted, cells
 from klinestream.files.targets import Form, Target
 from klinestream.market.errors import ConfigError
 from klinestream.market.events import SECOND_MS
-from klinestream.market.intervals import DAY_MS, HOUR_MS
+from klinestream.market.intervals import DAY_MS
+from klinestream.runtime.lock import FileLock, LockedError
 
-_BUFFERED_MOST = 1_000_000
+_ROWS_MOST = 1_000_000
 _HOLES_TOLD_MOST = 100
 _STATE = "state.json"
+_NEW: dict[str, Any] = {"files": 0, "stretches": [], "carried": {}, "position": {}, "written": False, "finished": False}
 _REJECTED = ("file", "row", "reason", "raw")
 
 Progress = Callable[[str, float], None]
@@ -50,7 +52,9 @@ class Counts:
     filled: int = 0
     accepted: int = 0
     there: int = 0
-    """Rows that were there already."""
+    """Rows of these that were there already; in a topic also those that lie before what is there."""
+    backwards: int = 0
+    """Trades whose ids go back as time goes on."""
     holes: int = 0
     missing: int = 0
     """Klines within them."""
@@ -78,37 +82,40 @@ class Plan:
     terms: Terms
     form: Form
     folder: Path
-    stretch_ms: int
     fill_quiet: bool = False
 
-
-def stretch_of(form: Form, *, to_archive: bool) -> int:
-    """How much time is put in order at once."""
-    if form.length_ms != SECOND_MS:
-        return 31 * DAY_MS
-    return DAY_MS if to_archive else HOUR_MS
+    @property
+    def stretch_ms(self) -> int:
+        """How much time is put in order at once."""
+        return DAY_MS if self.form.length_ms == SECOND_MS else 31 * DAY_MS
 
 
 class Import:
-    """One import, new or gone on with. Raises ConfigError, ArchiveError, BrokerError."""
+    """One import, new or gone on with. Its methods raise ConfigError, ArchiveError and BrokerError."""
 
     def __init__(self, plan: Plan) -> None:
+        """Raises ConfigError, also where the same import is under way."""
         self._plan = plan
         self._spool = plan.folder / "spool"
-        told = self._read_state()
-        self.is_new = told is None
-        told = told or {"files": 0, "stretches": [], "carried": {}, "position": {}, "counts": Counts().told(), "finished": False}
+        try:
+            self._lock = FileLock(plan.folder / "lock")
+        except LockedError as error:
+            raise ConfigError(f"the same import is under way (process {error.holder}): end it, or let it go on") from None
+        told = self._read_state() or _NEW | {"counts": Counts().told()}
         self._files: int = told["files"]
         self._stretches: set[int] = set(told["stretches"])
         self._carried = {symbol: (each[0], each[1], each[2]) for symbol, each in told["carried"].items()}
         self._position: dict[str, int] = told["position"]
+        self.has_written: bool = told["written"]
+        """Whether an earlier run may have put rows where they go."""
         self.counts = Counts.of(told["counts"])
         self.finished: bool = told["finished"]
 
     @property
-    def has_written(self) -> bool:
-        """Whether an earlier run may have put rows where they go."""
-        return bool(self._stretches) or (not self.is_new and self._files == len(self._plan.files))
+    def rejected(self) -> Path | None:
+        """Where the rejected rows stand; None without any."""
+        place = self._plan.folder / "rejected.csv"
+        return place if place.exists() else None
 
     def read(self, progress: Progress) -> None:
         """All files that aren't in the spool yet."""
@@ -125,58 +132,85 @@ class Import:
         every = sorted(int(folder.name) for folder in self._spool.iterdir())
         left = [stretch for stretch in every if stretch not in self._stretches]
         if target is not None and left:
-            target.begin(left[0] * self._plan.stretch_ms, self._position)
+            oldest_us = self._scan(left[0]).select(pl.col("time_us").min()).collect().item()
+            target.begin(oldest_us // 1000, self._position)
+            self.has_written = True
+            self._save()
         for done, stretch in enumerate(left, len(every) - len(left)):
             progress("writing" if target else "looking", done / len(every))
-            rows = pl.read_parquet(self._spool / f"{stretch}" / "*.parquet", glob=True)
-            plan = self._plan
-            found = ordered(rows, plan.terms.kind, plan.form.length_ms, self._carried, fill_quiet=plan.fill_quiet)
-            self._write_rejected(f"stretch-{stretch}", [(plan.files[file].name, row, why, "") for file, row, why in found.conflicts])
-            there, self._position = (0, {}) if target is None else target.put(found.rows)
-            self._count(found, there)
-            self._carried = found.carried
+            conflicts: list[Place] = []
+            for symbols in self._groups(stretch):
+                conflicts += self._put(self._scan(stretch).filter(pl.col("symbol").is_in(symbols)).collect(), target)
+            self._write_rejected(f"stretch-{stretch:06}", [(file, row, CONFLICT, raw) for file, row, raw in conflicts])
+            self.counts.rejected.update({CONFLICT: len(conflicts)} if conflicts else {})
+            self._position = target.position() if target else {}
             self._stretches.add(stretch)
             self._save()
         if target is not None:
-            target.close([path.name for path in self._plan.files])
+            target.finish([str(path) for path in self._plan.files], self.counts.accepted)
 
-    def finish(self, name: str) -> Path | None:
-        """Put the rejected rows together, and let the spool go; returns where they are, None if there are none."""
+    def finish(self) -> None:
+        """Put the rejected rows together, and let go of what else was kept."""
         parts = sorted(self._plan.folder.glob("rejected-*.part"))
-        place = None
         if parts:
-            place = self._plan.folder / f"{name}.rejected.csv"
-            aside = place.with_suffix(".aside")
+            aside = self._plan.folder / "rejected.aside"
             with aside.open("w", newline="") as file:
                 csv.writer(file).writerow(_REJECTED)
                 for part in parts:
                     with part.open(newline="") as source:
                         shutil.copyfileobj(source, file)
-            aside.replace(place)
-            for part in parts:
-                part.unlink()
+            aside.replace(self._plan.folder / "rejected.csv")
         self.finished = True
         self._save()
+        for part in parts:
+            part.unlink()
         shutil.rmtree(self._spool)
-        return place
+
+    def close(self) -> None:
+        """Let another one go on."""
+        self._lock.release()
+
+    def _scan(self, stretch: int) -> pl.LazyFrame:
+        return pl.scan_parquet(self._spool / f"{stretch}" / "*.parquet")
+
+    def _groups(self, stretch: int) -> Iterator[list[str]]:
+        """Symbols that together have about as many rows as memory is to hold."""
+        group, rows = list[str](), 0
+        for symbol, count in self._scan(stretch).group_by("symbol").len().sort("symbol").collect().rows():
+            if group and rows + count > _ROWS_MOST:
+                yield group
+                group, rows = [], 0
+            group.append(symbol)
+            rows += count
+        yield group
+
+    def _put(self, rows: pl.DataFrame, target: Target | None) -> list[Place]:
+        """Some symbols' rows of a stretch; returns those that say other than what was there first."""
+        plan = self._plan
+        found = ordered(rows, plan.terms.kind, plan.form.length_ms, self._carried, fill_quiet=plan.fill_quiet)
+        self._carried = found.carried
+        if target is None:
+            self._count(found, 0)
+            return found.conflicts
+        taken = target.put(found.rows)
+        self._count(found, taken.there)
+        self.counts.accepted -= len(taken.conflicts)
+        return found.conflicts + taken.conflicts
 
     def _read_file(self, number: int, path: Path, progress: Progress) -> None:
         held: list[pa.Table] = []
         flushes = rows_held = 0
-        rejected: list[tuple[str, int, str, str]] = []
         (self._plan.folder / f"rejected-file-{number:06}.part").unlink(missing_ok=True)
         for batch in cells(path, self._plan.wanted):
             found = clean(batch, self._plan.terms, number)
             self.counts.read += len(batch.numbers) + len(batch.broken)
             self.counts.units.update(found.units)
             self.counts.rejected.update(reason for _, reason, _ in found.rejected)
-            rejected += [(path.name, row, why, raw) for row, why, raw in found.rejected]
-            self._write_rejected(f"file-{number:06}", rejected, append=True)
-            rejected = []
+            self._write_rejected(f"file-{number:06}", [(number, *each) for each in found.rejected], append=True)
             if found.table.num_rows:
                 held.append(found.table)
                 rows_held += found.table.num_rows
-            if rows_held >= _BUFFERED_MOST:
+            if rows_held >= _ROWS_MOST:
                 self._flush(held, f"{number}-{flushes:06}")
                 held, rows_held, flushes = [], 0, flushes + 1
             progress(path.name, (number + batch.done) / len(self._plan.files))
@@ -190,11 +224,11 @@ class Import:
             folder.mkdir(exist_ok=True)
             rows.write_parquet(folder / f"{name}.parquet", compression="lz4")
 
-    def _write_rejected(self, name: str, rows: Sequence[tuple[str, int, str, str]], *, append: bool = False) -> None:
+    def _write_rejected(self, name: str, rows: list[tuple[int, int, str, str]], *, append: bool = False) -> None:
         place = self._plan.folder / f"rejected-{name}.part"
         if rows:
             with place.open("a" if append else "w", newline="") as file:
-                csv.writer(file).writerows(rows)
+                csv.writer(file).writerows((self._plan.files[number], *rest) for number, *rest in rows)
 
     def _count(self, found: Ordered, there: int) -> None:
         counts, rows = self.counts, found.rows
@@ -203,7 +237,7 @@ class Import:
         counts.filled += found.filled
         counts.accepted += len(rows)
         counts.there += there
-        counts.rejected.update(why for *_, why in found.conflicts)
+        counts.backwards += found.backwards
         counts.holes += len(found.holes)
         counts.missing += sum((to_ms - from_ms) // self._plan.form.length_ms for _, from_ms, to_ms in found.holes)
         counts.first_holes += found.holes[: max(0, _HOLES_TOLD_MOST - len(counts.first_holes))]
@@ -228,6 +262,7 @@ class Import:
             "stretches": sorted(self._stretches),
             "carried": self._carried,
             "position": self._position,
+            "written": self.has_written,
             "counts": self.counts.told(),
             "finished": self.finished,
         }

@@ -52,7 +52,9 @@ _LETTERS = {
         "s": "symbol", "t": "time", "T": "close_time", "o": "open", "h": "high", "l": "low", "c": "close", "v": "base_volume",
         "q": "quote_volume", "n": "trades", "V": "taker_base_volume", "Q": "taker_quote_volume", "f": "first_id", "L": "last_id",
     },
-    TRADES: {"s": "symbol", "T": "time", "t": "id", "a": "id", "p": "price", "q": "quantity", "f": "first_id", "l": "last_id", "m": "maker"},
+    TRADES: {
+        "s": "symbol", "T": "time", "t": "id", "a": "id", "p": "price", "q": "quantity", "f": "first_id", "l": "last_id", "m": "maker",
+    },
 }  # fmt: skip  # a line a kind
 WITHOUT_HEADER: dict[tuple[str, int], tuple[str, ...]] = {
     (KLINES, 6): ("time", "open", "high", "low", "close", "base_volume"),

@@ -3,6 +3,8 @@
 as they came   |12|10|11|11'|14|          rows of one symbol
 in order       |10|11|12|  |14|           11' says the same: counted; says something else: rejected, the first one stays
 proof           none ids ids   none       ids where the ids go on from the row before, in this import
+
+Klines are of one symbol and time, trades of one symbol and id. Trades stand by ms, then by id: so they do on the exchange.
 """
 
 from collections.abc import Mapping
@@ -16,12 +18,17 @@ from klinestream.files.names import KLINES
 from klinestream.market.errors import ConfigError
 from klinestream.market.events import Proof
 
-_WITHIN_MS_MOST = 10_000
+_WITHIN_MS_MOST = 10_000  # so that time and number still fit 63 bits
 _FILLED_MOST = 3600  # seconds: nobody knows of a longer silence that it is one
-_CONFLICT = "another row of the same time or id came first, with other content"
+CONFLICT = "another row of the same time or id came first, with other content"
+_UNKNOWN = -2
+_VOLUMES = ("base_volume", "quote_volume", "taker_base_volume", "taker_quote_volume")
 
 Carried = tuple[int, int | None, str]
 """Of a symbol: µs of its newest row, id of its newest trade, close or price."""
+
+Place = tuple[int, int, str]
+"""File, row, and what it says."""
 
 
 @dataclass(slots=True)
@@ -33,8 +40,9 @@ class Ordered:
     unordered: int = 0
     """Rows that came after a later one of their symbol."""
     filled: int = 0
-    conflicts: list[tuple[int, int, str]] = field(default_factory=list)
-    """File, row and reason."""
+    backwards: int = 0
+    """Trades whose id is below that of the one before."""
+    conflicts: list[Place] = field(default_factory=list)
     holes: list[tuple[str, int, int]] = field(default_factory=list)
     """Symbol, ms of the first kline that is missing, and of the first that is there again."""
     carried: dict[str, Carried] = field(default_factory=dict)
@@ -53,7 +61,10 @@ def ordered(rows: pl.DataFrame, kind: str, length_ms: int, before: Mapping[str, 
             _fill(found, before, length_ms)
         found.rows = _proved_klines(found.rows, length_ms)
     else:
-        found.rows = _proved_trades(_with_before(_trades_once(rows, found), before))
+        found.rows = _with_before(_trades_once(rows, found), before)
+        newest = pl.col("last_id").shift(1).over("symbol").fill_null(pl.col("before_id"))
+        found.backwards = found.rows.filter(pl.col("given") & (pl.col("first_id") <= newest)).height
+        found.rows = _proved_trades(found.rows)
     found.rows = found.rows.drop("before_us", "before_id", "before_close")
     found.carried = dict(before) | _carried(found.rows, "close" if kind == KLINES else "price")
     return found
@@ -69,8 +80,17 @@ def _once(rows: pl.DataFrame, key: tuple[str, ...], found: Ordered) -> pl.DataFr
     same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).first().over(key)) for name in content)
     others = marked.with_columns(same.alias("_same")).filter(~pl.col("_first"))
     found.repeated += int(others["_same"].sum())
-    found.conflicts += [(file, row, _CONFLICT) for file, row in others.filter(~pl.col("_same")).select("file", "row").rows()]
+    found.conflicts += places(others.filter(~pl.col("_same")).drop("_first", "_same"))
     return marked.filter("_first").drop("_first")
+
+
+def places(rows: pl.DataFrame) -> list[Place]:
+    """Where rows stood, and what they were read as."""
+    return [(file, row, ",".join("" if cell is None else str(cell) for cell in cells)) for *cells, file, row in _told_last(rows).rows()]
+
+
+def _told_last(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select(pl.exclude("file", "row"), "file", "row")
 
 
 def _trades_once(rows: pl.DataFrame, found: Ordered) -> pl.DataFrame:
@@ -78,7 +98,7 @@ def _trades_once(rows: pl.DataFrame, found: Ordered) -> pl.DataFrame:
     known, unknown = rows.filter(pl.col("first_id").is_not_null()), rows.filter(pl.col("first_id").is_null())
     known = _once(known.sort("symbol", "first_id", "file", "row"), ("symbol", "first_id"), found).with_columns(given=pl.lit(value=True))
     if not len(unknown):
-        return known
+        return known.sort("symbol", pl.col("time_us") // 1000, "first_id")
     unknown = unknown.sort("symbol", "time_us", "file", "row")
     place = pl.int_range(pl.len()).over("symbol", pl.col("time_us") // 1000)
     numbered = unknown.with_columns(place.alias("_place"))
@@ -86,7 +106,7 @@ def _trades_once(rows: pl.DataFrame, found: Ordered) -> pl.DataFrame:
         raise ConfigError(f"expected fewer than {_WITHIN_MS_MOST:,} trades of a symbol in one ms where trades have no ids")
     number = pl.col("time_us") // 1000 * _WITHIN_MS_MOST + pl.col("_place")
     numbered = numbered.with_columns(number.alias("first_id"), number.alias("last_id"), given=pl.lit(value=False)).drop("_place")
-    return pl.concat([known, numbered]).sort("symbol", "first_id")
+    return pl.concat([known, numbered]).sort("symbol", pl.col("time_us") // 1000, "first_id")
 
 
 def _with_before(rows: pl.DataFrame, before: Mapping[str, Carried]) -> pl.DataFrame:
@@ -107,39 +127,34 @@ def _find_holes(found: Ordered, length_ms: int) -> None:
 def _fill(found: Ordered, before: Mapping[str, Carried], length_ms: int) -> None:
     """Quiet seconds where none are, up to an hour; longer holes stay."""
     closes = {(symbol, time): close for symbol, time, close in found.rows.select("symbol", "time_us", "close").rows()}
+    fillable = [hole for hole in found.holes if (hole[2] - hole[1]) // length_ms <= _FILLED_MOST]
     rows: list[dict[str, Any]] = []
-    kept = []
-    for symbol, from_ms, to_ms in found.holes:
-        if (to_ms - from_ms) // length_ms > _FILLED_MOST:
-            kept.append((symbol, from_ms, to_ms))
-            continue
-        last = (from_ms - length_ms) * 1000
-        close = closes.get((symbol, last)) or Decimal(before[symbol][2])
-        quiet = {"symbol": symbol, **dict.fromkeys(("open", "high", "low", "close"), close), "trades": 0, "file": -1, "row": 0}
+    for symbol, from_ms, to_ms in fillable:
+        close = closes.get((symbol, (from_ms - length_ms) * 1000)) or Decimal(before[symbol][2])
+        alike = dict.fromkeys(("open", "high", "low", "close"), close) | dict.fromkeys(_VOLUMES, Decimal(0))
+        quiet = {"symbol": symbol, **alike, "trades": 0, "file": -1, "row": 0}
         rows += [quiet | {"time_us": time * 1000} for time in range(from_ms, to_ms, length_ms)]
-    found.holes, found.filled = kept, len(rows)
+    found.holes, found.filled = [hole for hole in found.holes if hole not in fillable], len(rows)
     if rows:
-        schema = found.rows.drop("before_us", "before_id", "before_close").schema
-        zeroes = [pl.col(name).fill_null(0) for name in schema if name.endswith("_volume")]
-        quiet = _with_before(pl.DataFrame(rows, schema=schema).with_columns(zeroes).cast(dict(schema)), before)  # type: ignore[arg-type]
-        found.rows = pl.concat([found.rows, quiet]).sort("symbol", "time_us")
+        made = pl.DataFrame(rows, schema=found.rows.drop("before_us", "before_id", "before_close").schema)
+        found.rows = pl.concat([found.rows, _with_before(made, before)]).sort("symbol", "time_us")
 
 
 def _proved_klines(rows: pl.DataFrame, length_ms: int) -> pl.DataFrame:
-    whole = (pl.col("last_id") - pl.col("first_id") + 1 == pl.col("trades")) & (pl.col("trades") > 0)
-    known = pl.when(whole).then(pl.col("last_id"))
+    whole = ((pl.col("last_id") - pl.col("first_id") + 1 == pl.col("trades")) & (pl.col("trades") > 0)).fill_null(value=False)
+    goes_on = pl.col("time_us") - pl.col("time_us").shift(1).over("symbol").fill_null(pl.col("before_us")) == length_ms * 1000
+    # Through quiet seconds the newest id stays; past a hole, or trades without ids, nobody knows it.
+    known = pl.when(whole).then(pl.col("last_id")).when(~goes_on | (pl.col("trades") > 0)).then(_UNKNOWN)
     newest = known.forward_fill().over("symbol").fill_null(pl.col("before_id"))
-    rows = rows.with_columns(newest.alias("newest_id"))
+    rows = rows.with_columns(pl.when(newest != _UNKNOWN).then(newest).alias("newest_id"))
     before = pl.col("newest_id").shift(1).over("symbol").fill_null(pl.col("before_id"))
-    time = pl.col("time_us").shift(1).over("symbol").fill_null(pl.col("before_us"))
-    # Of a quiet second nothing but the next one's ids tells that it was one.
-    proved = (pl.col("time_us") - time == length_ms * 1000) & whole & (pl.col("first_id") == before + 1)
-    quiet = pl.col("trades") == 0
+    proved = (goes_on & whole & (pl.col("first_id") == before + 1)).fill_null(value=False)
+    quiet = (pl.col("trades") == 0) & pl.col("newest_id").is_not_null()
     return rows.with_columns(
-        pl.when(proved.fill_null(value=False)).then(pl.lit(Proof.IDS.value)).otherwise(pl.lit(Proof.NONE.value)).alias("proof"),
-        pl.when(quiet & pl.col("newest_id").is_not_null()).then(-1).otherwise(pl.col("first_id")).alias("first_id"),
-        pl.when(quiet & pl.col("newest_id").is_not_null()).then(-1).otherwise(pl.col("last_id")).alias("last_id"),
-        pl.when(whole | quiet).then(pl.col("newest_id")).otherwise(pl.col("last_id")).alias("newest_id"),
+        # Of a quiet second nothing but the next one's ids tells that it was one.
+        pl.when(proved).then(pl.lit(Proof.IDS.value)).otherwise(pl.lit(Proof.NONE.value)).alias("proof"),
+        pl.when(quiet).then(-1).otherwise(pl.col("first_id")).alias("first_id"),
+        pl.when(quiet).then(-1).otherwise(pl.col("last_id")).alias("last_id"),
     )
 
 

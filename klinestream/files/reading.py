@@ -1,6 +1,7 @@
 """A file, some rows at a time, all cells as text: CSV, also within gz, zst or zip, and Parquet.
 
-Parquet's decimals and integers are written out exactly; its floats as the shortest text that reads as the same float.
+Parquet's decimals and integers are written out exactly; its floats as the shortest text that reads as the same float. Rows are
+counted from 1, without the header and empty lines.
 """
 
 import csv as plain_csv
@@ -45,7 +46,7 @@ class Cells:
     raw: Callable[[int], str]
     """A row as it stood, its cells with commas between."""
     broken: list[tuple[int, str]] = field(default_factory=list)
-    """Numbers and texts of lines that have more or fewer cells."""
+    """Numbers and texts of lines that have more or fewer cells, maybe of rows to come."""
     done: float = 0.0
     """How much of the file was read, 0 to 1."""
 
@@ -83,7 +84,7 @@ def _text(column: pa.Array) -> pa.Array:
 def _csv(path: Path, wanted: Wanted) -> Iterator[Cells]:
     size = max(1, path.stat().st_size)
     with ExitStack() as stack:
-        header = plain_csv_line(_first_line(path))
+        header = _cells_of(_first_line(path))
         has_header = is_header(header)
         fields = _fields(path, header, wanted, has_header=has_header)
         names = [f"{number}" for number in range(len(fields))]
@@ -100,27 +101,28 @@ def _csv(path: Path, wanted: Wanted) -> Iterator[Cells]:
             csv.ParseOptions(invalid_row_handler=passed_over),
             csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False, check_utf8=True),
         )
-        first = 1
+        first, ahead = 1, list[int]()
         for batch in found:
             lines = broken.copy()
             broken.clear()
-            numbers = _numbers(first, len(batch), [number for number, _ in lines])
+            # The reader may have passed over lines of the next block already.
+            ahead = [number for number in (*ahead, *(number for number, _ in lines)) if number >= first]
+            numbers = _numbers(first, len(batch), ahead)
             every = [batch.column(name) for name in names]
             columns = {each: column for each, column in zip(fields, every, strict=True) if each != "-"}
             yield Cells(numbers, columns, _raw(dict(zip(names, every, strict=True))), lines, min(1.0, file.tell() / size))
-            first += len(batch) + len(lines)
+            first = int(numbers[-1]) + 1 if len(numbers) else first
         if broken:
             yield Cells(np.zeros(0, np.int64), {}, str, broken, 1.0)
 
 
 def _numbers(first: int, count: int, broken: list[int]) -> Ints:
-    """Numbers of the rows that are whole, among all from `first` on."""
+    """Numbers of the next rows that are whole, from `first` on."""
     every = np.arange(first, first + count + len(broken))
     return every[~np.isin(every, broken)][:count]
 
 
-def plain_csv_line(line: str) -> list[str]:
-    """The cells of one line."""
+def _cells_of(line: str) -> list[str]:
     return next(plain_csv.reader([line]), [])
 
 

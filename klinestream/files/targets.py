@@ -1,21 +1,25 @@
 """Where imported rows go: topics, or the imported part of the archive."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from klinestream.archive.bulk.rows import array, ints
 from klinestream.archive.bulk.store import About, Kept, Source, Store
-from klinestream.archive.bulk.tables import AGG_TRADE_SCHEMA, TRADE_SCHEMA
+from klinestream.archive.bulk.tables import common_rows
+from klinestream.archive.bulk.taking import CANDLES_FOLDER, KEYS, SECONDS_FOLDER
 from klinestream.archive.files import date_of
-from klinestream.files.events import candle_records, candle_table, kline_records, kline_table, trade_records
+from klinestream.files.events import archived_trades, candle_records, candle_table, kline_records, kline_table, trade_records
 from klinestream.files.names import TRADES
+from klinestream.files.ordering import Place, places
 from klinestream.market.errors import ConfigError
 from klinestream.market.intervals import DAY_MS
 from klinestream.market.topics import BY_NAME, CANDLE_HISTORY, KLINES, Topic
@@ -30,6 +34,7 @@ _POLL_S = 1.0
 _SILENT_POLLS = 10
 _FOREVER_MS = 36_500 * DAY_MS
 _MARGIN_MS = 3_600_000
+_NOT_COMPARED = {"last_trade_id", "origin", "source", "proof", "revision", "complete", "klines"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,40 +52,53 @@ class Form:
         return TRADE_TOPIC if self.kind == TRADES else KLINES if self.interval == "1s" else CANDLE_HISTORY
 
 
+@dataclass(slots=True)
+class Taken:
+    """What became of rows."""
+
+    there: int = 0
+    """Were there already."""
+    conflicts: list[Place] = field(default_factory=list)
+    """Say other than what is there, which stays."""
+
+
 class Target(Protocol):
-    """Takes rows in order, a stretch at a time."""
+    """Takes rows in order."""
 
     def begin(self, first_ms: int, position: dict[str, int]) -> None:
-        """Before the first stretch that isn't done; `position` is what `put` returned last."""
+        """Before the first stretch that isn't done; `first_ms` is its first row's time, `position` where the one before ended."""
 
-    def put(self, rows: pl.DataFrame) -> tuple[int, dict[str, int]]:
-        """Take a stretch, wholly when this returns: how many rows were there already, and a position to go on from."""
+    def put(self, rows: pl.DataFrame) -> Taken:
+        """Take all of a stretch's rows of some symbols, wholly when this returns."""
 
-    def close(self, names: list[str]) -> None:
-        """All was put; `names` are those of the files."""
+    def position(self) -> dict[str, int]:
+        """Where to go on from, after a stretch."""
+
+    def finish(self, names: list[str], rows: int) -> None:
+        """All was put: so many rows of the files of these names."""
+
+    def close(self) -> None:
+        """Let go, finished or not."""
 
 
 class Topics:
-    """A `Target`: the topics of a prefix, or those of the live feed."""
+    """A `Target`: the topics of a prefix, or those of the live feed.
+
+    Per symbol a topic is in order; so a row counts as there already if the topic's newest one is as late, or later.
+    """
 
     def __init__(self, kafka: KafkaConfig, form: Form, *, is_new: bool) -> None:
         """Makes the topics of a prefix. Raises BrokerError; and ConfigError where they hold records though the import `is_new`."""
         self._form = form
-        if kafka.topic_prefix:
-            with TopicAdmin(kafka) as admin:
-                admin.create([replace(each, retention_ms=_FOREVER_MS) if each.cleanup == "delete" else each for each in BY_NAME.values()])
-                there = admin.positions([form.topic])[form.topic.name].records
-            if is_new and there:
-                raise ConfigError(
-                    f"expected {kafka.topic_prefix}{form.topic.name} to hold nothing yet, it holds {there:,} records: choose another --prefix"
-                )
         self._is_live = not kafka.topic_prefix
+        if not self._is_live:
+            _make_topics(kafka, form.topic, is_new=is_new)
         self._publisher: Publisher = open_publisher(kafka, _CLIENT_ID)
         self._reader: Reader = open_reader(kafka, _CLIENT_ID)
-        self._newest: dict[str, int] = {}
+        self._newest: dict[str, tuple[int, int]] = {}
 
     def begin(self, first_ms: int, position: dict[str, int]) -> None:
-        """Look up what is there already: of each symbol the newest record since the position, or since the first row's time."""
+        """Look up what is there: of each symbol the newest record since the position, or since the first row's time."""
         oldest_ms = time.time_ns() // 1_000_000 - self._form.topic.retention_ms + _MARGIN_MS
         if self._is_live and first_ms < oldest_ms:
             raise ConfigError(
@@ -92,6 +110,7 @@ class Topics:
         ends = {partition: end for partition, (_, end) in self._reader.bounds(topic).items() if starts.get(partition, end) < end}
         self._reader.assign({(topic, partition): starts[partition] for partition in ends})
         silent = 0
+        # A topic may end with the markers of transactions, which no reader ever sees.
         while ends and silent < _SILENT_POLLS:
             found = self._reader.poll(_POLL_S)
             silent = 0 if found else silent + 1
@@ -103,42 +122,62 @@ class Topics:
     def _remember(self, value: bytes | None) -> None:
         try:
             found = orjson.loads(value or b"")
-            symbol, at = self._identity(found)
+            if self._form.topic is CANDLE_HISTORY:
+                if found["i"] != self._form.interval:
+                    return
+                at = found["rows"][-1][0], 0
+            else:
+                at = (found["T"], found["f"]) if self._form.kind == TRADES else (found["t"], 0)
+            self._newest[found["s"]] = max(self._newest.get(found["s"], at), at)
         except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
-            return
-        self._newest[symbol] = max(self._newest.get(symbol, -1), at)
+            return  # no record of ours; its readers will tell of it
 
-    def _identity(self, found: Mapping[str, Any]) -> tuple[str, int]:
-        """What a record is in order of."""
-        if self._form.topic is CANDLE_HISTORY:
-            return (f"{found['s']} {found['i']}", found["rows"][-1][0])
-        return found["s"], found["f"] if self._form.kind == TRADES else found["t"]
-
-    def put(self, rows: pl.DataFrame) -> tuple[int, dict[str, int]]:
+    def put(self, rows: pl.DataFrame) -> Taken:
         """See Target. Raises DeliveryError."""
         form = self._form
+        fresh = rows.filter(self._is_later()) if self._newest else rows
         if form.topic is CANDLE_HISTORY:
-            key, at = pl.col("symbol") + f" {form.interval}", pl.col("time_us") // 1000
+            records = candle_records(fresh, form.interval, form.length_ms)
+        elif form.kind == TRADES:
+            records = trade_records(fresh, form.source)
         else:
-            key, at = pl.col("symbol"), pl.col("first_id") if form.kind == TRADES else pl.col("time_us") // 1000
-        newest = key.replace_strict(self._newest, default=-1, return_dtype=pl.Int64) if self._newest else pl.lit(-1)
-        fresh = rows.filter(at > newest)
-        match form.topic.name:
-            case CANDLE_HISTORY.name:
-                records = candle_records(fresh, form.interval, form.length_ms)
-            case KLINES.name:
-                records = kline_records(fresh, form.source)
-            case _:
-                records = trade_records(fresh, form.source)
+            records = kline_records(fresh, form.source)
         for record in records:
             self._publisher.publish(record)
         self._publisher.flush(_FLUSH_S)
-        return len(rows) - len(fresh), {str(partition): end for partition, (_, end) in self._reader.bounds(form.topic.name).items()}
+        return Taken(len(rows) - len(fresh))
 
-    def close(self, names: list[str]) -> None:
+    def _is_later(self) -> pl.Expr:
+        """Than the newest record of its symbol."""
+        times = {symbol: at for symbol, (at, _) in self._newest.items()}
+        ids = {symbol: number for symbol, (_, number) in self._newest.items()}
+        at = pl.col("symbol").replace_strict(times, default=-1, return_dtype=pl.Int64)
+        number = pl.col("symbol").replace_strict(ids, default=-1, return_dtype=pl.Int64)
+        time_ms = pl.col("time_us") // 1000
+        later = time_ms > at
+        return later | ((time_ms == at) & (pl.col("first_id") > number)) if self._form.kind == TRADES else later
+
+    def position(self) -> dict[str, int]:
+        """See Target."""
+        return {str(partition): end for partition, (_, end) in self._reader.bounds(self._form.topic.name).items()}
+
+    def finish(self, names: list[str], rows: int) -> None:
+        """See Target: records say themselves what they are."""
+
+    def close(self) -> None:
         """See Target."""
         self._publisher.close(_FLUSH_S)
         self._reader.close()
+
+
+def _make_topics(kafka: KafkaConfig, wanted: Topic, *, is_new: bool) -> None:
+    with TopicAdmin(kafka) as admin:
+        # What is imported is old: these topics keep records whatever their age.
+        admin.create([replace(each, retention_ms=_FOREVER_MS) if each.cleanup == "delete" else each for each in BY_NAME.values()])
+        there = admin.positions([wanted])[wanted.name].records
+    if is_new and there:
+        name = f"{kafka.topic_prefix}{wanted.name}"
+        raise ConfigError(f"expected {name} to hold nothing yet, it holds {there:,} records: choose another --prefix")
 
 
 class Archive:
@@ -146,67 +185,83 @@ class Archive:
 
     def __init__(self, url: str, form: Form, identity: str) -> None:
         """Raises ArchiveError, also while another one writes to it."""
-        self._store, self._form, self._identity = Store(url), form, identity
+        self._store, self._form = Store(url), form
         self._lock = self._store.files.lock()
         self._store.files.sweep_aside()
         self._source = Source(f"{form.source}-{identity}", identity)
         self._places: set[str] = set()
 
-    def begin(self, first_ms: int, position: dict[str, int]) -> None:
-        """See Target: a place that an import has written says so itself."""
+    def begin(self, first_ms: int, position: dict[str, int]) -> None:  # noqa: ARG002  # see Target
+        """See Target: the position tells the places that were written."""
         self._places |= set(position)
 
-    def put(self, rows: pl.DataFrame) -> tuple[int, dict[str, int]]:
+    def put(self, rows: pl.DataFrame) -> Taken:
         """See Target. Raises ArchiveError."""
-        there = 0
-        day = pl.from_epoch(pl.col("time_us"), "us").dt.strftime("%Y-%m" if self._form.topic is CANDLE_HISTORY else "%Y-%m-%d")
-        for (symbol, date), mine in rows.with_columns(day.alias("_day")).partition_by("symbol", "_day", as_dict=True).items():
-            there += self._merge(*self._table(mine.drop("_day"), f"{symbol}", f"{date}"))
-        return there, dict.fromkeys(self._places, 0)
+        taken = Taken()
+        is_candles = self._form.topic is CANDLE_HISTORY
+        span = pl.from_epoch(pl.col("time_us"), "us").dt.strftime("%Y-%m" if is_candles else "%Y-%m-%d")
+        parts = rows.with_columns(span.alias("_span")).partition_by("symbol", "_span", as_dict=True)
+        for (symbol, date), mine in parts.items():
+            self._merge(*_table(mine.drop("_span"), self._form, f"{symbol}", f"{date}"), taken)
+        return taken
 
-    def _table(self, rows: pl.DataFrame, symbol: str, date: str) -> tuple[str, str, pa.Table]:
-        """Place, the column that its rows are in order of, and the table."""
-        form = self._form
-        if form.topic is CANDLE_HISTORY:
-            table = candle_table(rows.sort("time_us"), form.interval, form.length_ms)
-            return f"{CANDLE_HISTORY.name}/interval={form.interval}/{symbol}-{date}.parquet", "open_time_ms", table
-        if form.kind != TRADES:
-            return f"{KLINES.name}/date={date}/{symbol}.parquet", "open_time_ms", kline_table(rows.sort("time_us"), form.source)
-        are_aggregates = bool(rows["aggregate_id"].is_not_null().all())
-        schema = AGG_TRADE_SCHEMA if are_aggregates else TRADE_SCHEMA
-        found = rows.with_columns(
-            (pl.col("aggregate_id") if are_aggregates else pl.col("first_id")).alias("id"),
-            pl.col("first_id").alias("first_trade_id"),
-            pl.col("last_id").alias("last_trade_id"),
-            pl.lit(None, pl.Decimal(38, 8)).alias("quote_quantity"),
-            pl.col("maker").alias("buyer_is_maker"),
-        )
-        table = found.sort("id").select(schema.names).to_arrow().cast(schema)
-        return f"{'agg_trades' if are_aggregates else 'trades'}/date={date}/{symbol}.parquet", "id", table
-
-    def _merge(self, place: str, key: str, table: pa.Table) -> int:
-        """Put rows beside those that are there, which stay; returns how many were there."""
+    def _merge(self, place: str, rows: pl.DataFrame, table: pa.Table, taken: Taken) -> None:
+        """Put rows beside those that are there, which stay; `table` is what the rows are kept as."""
+        key = KEYS[place.partition("/")[0]]
         there, about = self._store.read(place), About("file", (self._source,))
-        count = 0
         if there is not None:
-            known = pl.Series(ints(there.table, key))
-            lacking = pl.Series(ints(table, key)).is_in(known.implode()).not_()
-            count = len(table) - int(lacking.sum())
-            table = pa.concat_tables([there.table, table.filter(lacking.to_arrow())]).sort_by(key)
+            known, mine = common_rows(ints(there.table, key), ints(table, key))
+            differ = _differing(there.table.take(known), table.take(mine))
+            taken.there += len(mine) - int(differ.sum())
+            taken.conflicts += places(rows[mine[differ]])
+            lacking = np.ones(len(table), np.bool_)
+            lacking[mine] = False
+            table = pa.concat_tables([there.table, table.filter(pa.array(lacking))]).sort_by(key).combine_chunks()
             about = there.about.and_of(about)
-        kept = Kept(table.combine_chunks(), about)
         if there is None or len(there.table) != len(table):
-            self._store.put_aside(place, Kept(pa.table({n: array(kept.table, n) for n in table.column_names}, schema=table.schema), about))
+            self._store.put_aside(place, Kept(table, about))
             self._store.settle([place])
         self._places.add(place)
-        return count
 
-    def close(self, names: list[str]) -> None:
+    def position(self) -> dict[str, int]:
+        """See Target."""
+        return dict.fromkeys(sorted(self._places), 0)
+
+    def finish(self, names: list[str], rows: int) -> None:
         """Say what was imported, and what came of it."""
-        places = {place: self._store.hash_of(place) for place in sorted(self._places)}
-        told = {"version": 1, "file": self._source.file, "sha256": self._identity, "files": names, "rows": None, "places": places}
+        held = {place: self._store.hash_of(place) for place in sorted(self._places)}
+        told = {"version": 1, "file": self._source.file, "sha256": self._source.sha256, "files": names, "rows": rows, "places": held}
         self._store.files.put(f"_sources/{self._source.file}.json", orjson.dumps(told, option=orjson.OPT_INDENT_2))
+
+    def close(self) -> None:
+        """See Target."""
         self._lock.release()
+
+
+def _table(rows: pl.DataFrame, form: Form, symbol: str, date: str) -> tuple[str, pl.DataFrame, pa.Table]:
+    """Where rows of a symbol and day, or month, are kept; the rows in the table's order; and the table."""
+    if form.kind != TRADES:
+        rows = rows.sort("time_us")
+        if form.topic is CANDLE_HISTORY:
+            place = f"{CANDLES_FOLDER}/interval={form.interval}/{symbol}-{date}.parquet"
+            return place, rows, candle_table(rows, form.interval, form.length_ms)
+        return f"{SECONDS_FOLDER}/date={date}/{symbol}.parquet", rows, kline_table(rows, form.source)
+    rows = rows.sort("first_id")
+    folder, table = archived_trades(rows)
+    return f"{folder}/date={date}/{symbol}.parquet", rows, table
+
+
+def _differing(there: pa.Table, new: pa.Table) -> npt.NDArray[np.bool_]:
+    """Which rows of the same keys say another thing of the market; where a row came from, and what proves it, is no such thing."""
+    found = np.zeros(len(new), np.bool_)
+    for name in new.column_names:
+        if name in _NOT_COMPARED:
+            continue
+        ours, theirs = array(there, name), array(new, name)
+        if not ours.equals(theirs):
+            both = pc.and_(ours.is_valid(), theirs.is_valid())
+            found |= pc.and_(both, pc.fill_null(pc.not_equal(ours, theirs), fill_value=False)).to_numpy(zero_copy_only=False)
+    return found
 
 
 def identity_of(told: object) -> str:
