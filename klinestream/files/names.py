@@ -42,7 +42,7 @@ _NAMES: dict[str, dict[str, tuple[str, ...]]] = {
         "id": ("id", "tradeid", "aggtradeid", "aggid"),
         "first_id": ("firsttradeid", "firstid"),
         "last_id": ("lasttradeid", "lastid"),
-        "maker": ("buyerismaker", "isbuyermaker"),
+        "maker": ("buyerismaker", "isbuyermaker", "maker"),
         "side": ("side", "takerside"),
     },
 }

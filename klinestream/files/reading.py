@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from klinestream.files.names import WITHOUT_HEADER, is_header, lacking, mapped
+from klinestream.files.names import WITHOUT_HEADER, ZEROES, is_header, lacking, mapped
 from klinestream.market.decimals import Ints
 from klinestream.market.errors import ConfigError
 
@@ -162,7 +162,7 @@ def _fields(path: Path, header: list[str], wanted: Wanted, *, has_header: bool) 
         shown = ", ".join(header) if has_header else f"no header and {len(header)} columns"
         raise ConfigError(
             f"{path}: expected columns for {', '.join(missing)}, got {shown}: say with --columns which is which"
-            + ("" if wanted.zeroes else "; --zero-missing lets klines lack quote volume, trades and takers' volumes")
+            + ("; --zero-missing lets klines lack quote volume, trades and takers' volumes" if set(missing) & set(ZEROES) else "")
         )
     return fields
 

@@ -1,0 +1,151 @@
+"""`klinestream import --to topics` with a real broker: in order, each record once, also when it is killed in the middle."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from klinestream.market.codec import decode_kline, decode_trade
+from klinestream.market.events import Origin, Proof
+from klinestream.market.topics import CANDLE_HISTORY, KLINES, TRADES
+from tests.eventually import eventually
+from tests.files import UNIT, trades
+from tests.stack import TestBroker
+from tests.topics import Topic, create_all
+
+KLINESTREAM = (sys.executable, "-m", "klinestream.cli.main", "import", "--source", "house", "--to", "topics")
+PAGE = Path(__file__).parents[2] / "docs" / "import.md"
+
+
+def environment(broker: TestBroker) -> dict[str, str]:
+    return os.environ | {"KLINESTREAM_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers}
+
+
+def run(broker: TestBroker, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*KLINESTREAM, *arguments], env=environment(broker), capture_output=True, text=True, check=False)
+
+
+def killed(broker: TestBroker, topic: str, arguments: Sequence[str]) -> bool:
+    """An import, killed as soon as the topic holds something; false if it was quicker than that."""
+    with subprocess.Popen([*KLINESTREAM, *arguments], env=environment(broker), stdout=subprocess.DEVNULL) as process:
+        # The topics of a prefix are made by the import itself, and only after all files were read.
+        eventually(lambda: list(Path().glob(".klinestream/imports/*/spool/*")) or process.poll() is not None, 60, "files that are read")
+        eventually(lambda: holds_some(broker, topic) or process.poll() is not None, 60, "records")
+        process.kill()
+    return process.returncode == -signal.SIGKILL
+
+
+def holds_some(broker: TestBroker, topic: str) -> bool:
+    found = Topic(broker.bootstrap_servers, topic)
+    try:
+        return bool(found.read())
+    finally:
+        found.close()
+
+
+def values(broker: TestBroker, topic: str) -> list[bytes]:
+    found = Topic(broker.bootstrap_servers, topic)
+    try:
+        return [record.value or b"" for record in found.read()]
+    finally:
+        found.close()
+
+
+def test_trades_of_shuffled_files_are_in_order_on_their_topic(broker: TestBroker, empty_folder: Path) -> None:
+    """Field for field, by symbol, with ids that prove all but a symbol's first; and a prefix that holds records is refused."""
+    clean = trades()
+    clean.sample(fraction=1, shuffle=True, seed=1).write_csv("t.csv")
+    done = run(broker, "t.csv", "--kind", "trades", "--prefix", "shuffled.")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, list[tuple[object, ...]]] = {}
+    for value in values(broker, f"shuffled.{TRADES.name}"):
+        one = decode_trade(value)
+        told = one.first_id, one.last_id, one.time_ms, f"{one.price / UNIT:.8f}", one.buyer_is_maker
+        found.setdefault(one.symbol, []).append(told)
+        assert (one.aggregate_id, one.origin, one.source) == (None, Origin.FILE, "house")
+        assert one.proof == (Proof.IDS if len(found[one.symbol]) > 1 else Proof.NONE)
+    right = clean.select(pl.format("HOUSE:{}", "symbol"), "id", pl.col("id").alias("last"), "time", "price", "maker")
+    assert found == {symbol: [row[1:] for row in rows.rows()] for (symbol,), rows in right.partition_by("symbol", as_dict=True).items()}
+    Path("t.csv").touch()
+    refused = run(broker, "t.csv", "--kind", "trades", "--prefix", "shuffled.")
+    assert (refused.returncode != 0, "choose another --prefix" in refused.stderr) == (True, True)
+
+
+def test_a_killed_import_goes_on_without_a_record_twice(broker: TestBroker, empty_folder: Path) -> None:
+    """Wherever it was killed, the topic then holds each kline once and in order."""
+    start_s, seconds, symbols = 1_700_000_000, 40_000, 4
+    rows = [f"{start_s + second},1,2,1,1.5,5,6,3,1,1,S{number}" for second in range(seconds) for number in range(symbols)]
+    Path("k.csv").write_text(
+        "time,open,high,low,close,volume,quote_volume,count,taker_base_volume,taker_quote_volume,symbol\n" + "\n".join(rows)
+    )
+    arguments = "k.csv", "--prefix", "killed."
+    assert killed(broker, f"killed.{KLINES.name}", arguments)
+    before = len(values(broker, f"killed.{KLINES.name}"))
+    done = run(broker, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert 0 < before < len(rows)
+    assert "there already" in done.stdout
+    by_symbol: dict[str, list[int]] = {}
+    for value in values(broker, f"killed.{KLINES.name}"):
+        one = decode_kline(value)
+        by_symbol.setdefault(one.symbol, []).append(one.open_time_ms // 1000)
+    assert by_symbol == {f"HOUSE:S{number}": list(range(start_s, start_s + seconds)) for number in range(symbols)}
+
+
+def test_live_topics_take_what_they_keep_and_nothing_older(broker: TestBroker, empty_folder: Path) -> None:
+    """Told before anything is written; what is there, or lies before it, is passed over."""
+    create_all(broker.bootstrap_servers)
+    now_s = int(time.time()) // 60 * 60
+    row = "{},1,2,1,1.5,5,6,3,1,1,L\n"
+    head = "time,open,high,low,close,volume,quote_volume,count,taker_base_volume,taker_quote_volume,symbol\n"
+    Path("old.csv").write_text(head + row.format(now_s - 400 * 86_400))
+    refused = run(broker, "old.csv")
+    assert (refused.returncode != 0, "would delete them" in refused.stderr) == (True, True)
+    Path("a.csv").write_text(head + "".join(row.format(now_s - 100 + n) for n in range(10)))
+    Path("b.csv").write_text(head + "".join(row.format(now_s - 95 + n) for n in range(10)))
+    for name in ("a.csv", "b.csv"):
+        done = run(broker, name)
+        assert done.returncode == 0, done.stderr
+    mine = [kline for value in values(broker, KLINES.name) if (kline := decode_kline(value)).symbol == "HOUSE:L"]
+    assert [kline.open_time_ms // 1000 - now_s for kline in mine] == list(range(-100, -85))
+    Path("c.csv").write_text(head + "".join(row.format(now_s - 600 + 60 * n) for n in (0, 1, 2, 5)))
+    done = run(broker, "c.csv", "--interval", "1m", "--prefix", "candles.")
+    assert done.returncode == 0, done.stderr
+    histories = values(broker, f"candles.{CANDLE_HISTORY.name}")
+    assert [value.count(b'"1.50000000"') for value in histories] == [3, 1]
+
+
+def test_the_page_s_commands_run(broker: TestBroker, empty_folder: Path) -> None:
+    """One after the other, on the files that the page shows."""
+    page = PAGE.read_text()
+    for name, content in re.findall(r"`([\w.]+)`:\n\n```csv\n(.*?)```", page, re.DOTALL):
+        Path(name).write_text(content)
+    commands = [shlex.split(line) for line in re.findall(r"^    klinestream (import .+)$", page, re.MULTILINE)]
+    assert len(commands) >= 3
+    for arguments in commands:
+        done = subprocess.run([*KLINESTREAM[:3], *arguments], env=environment(broker), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (arguments, done.stderr)
+
+
+@pytest.mark.soak
+def test_a_large_shuffled_file_is_taken_in_bounded_memory(empty_folder: Path) -> None:
+    """Eight million trades of thirty days, in no order: under 2.5 GB, where holding all takes several times that."""
+    rows, days = 8_000_000, 30
+    ids = pl.int_range(rows, eager=True).shuffle(seed=1)
+    frame = pl.DataFrame({"id": ids, "time": 1_700_000_000_000 + ids * (days * 86_400_000 // rows), "price": ids % 1000 + 1})
+    frame.with_columns(qty=pl.lit("0.50000000"), symbol=pl.lit("BIG")).write_csv("big.csv")
+    script = "import resource, sys; from klinestream.cli.main import app; app(sys.argv[1:], standalone_mode=False); "
+    script += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    arguments = ["import", "big.csv", "--source", "house", "--kind", "trades"]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+    assert int(done.stdout.split()[-1]) < 2_500_000
+    archived = pl.scan_parquet(".klinestream/archive/imported/trades/*/*.parquet").select(pl.len(), pl.col("id").n_unique().alias("ids"))
+    assert archived.collect().row(0) == (rows, rows)
