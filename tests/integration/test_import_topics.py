@@ -1,6 +1,5 @@
 """`klinestream import --to topics` with a real broker: in order, each record once, also when it is killed in the middle."""
 
-import os
 import re
 import shlex
 import signal
@@ -8,47 +7,64 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner, Result
 
+from klinestream.cli.main import app
 from klinestream.market.codec import decode_kline, decode_trade
 from klinestream.market.events import Origin, Proof
 from klinestream.market.topics import CANDLE_HISTORY, KLINES, TRADES
+from klinestream.runtime.kafka import open_reader
 from tests.eventually import eventually
 from tests.files import UNIT, trades
 from tests.stack import TestBroker
-from tests.topics import Topic, create_all
+from tests.topics import Topic, create_all, kafka
 
-KLINESTREAM = (sys.executable, "-m", "klinestream.cli.main", "import", "--source", "house", "--to", "topics")
+ARGUMENTS = ("import", "--source", "house", "--to", "topics")
+HEAD = "time,open,high,low,close,volume,quote_volume,count,taker_base_volume,taker_quote_volume,symbol\n"
 PAGE = Path(__file__).parents[2] / "docs" / "import.md"
 
 
-def environment(broker: TestBroker) -> dict[str, str]:
-    return os.environ | {"KLINESTREAM_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers}
+@pytest.fixture(autouse=True)
+def folder(broker: TestBroker, empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, of commands that find the broker."""
+    monkeypatch.setenv("KLINESTREAM_KAFKA__BOOTSTRAP_SERVERS", broker.bootstrap_servers)
+    monkeypatch.setenv("KLINESTREAM_KAFKA__CLIENT", "confluent-kafka")
+    return empty_folder
 
 
-def run(broker: TestBroker, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*KLINESTREAM, *arguments], env=environment(broker), capture_output=True, text=True, check=False)
+def run(*arguments: str) -> Result:
+    """The command, in this process."""
+    return CliRunner().invoke(app, [*ARGUMENTS, *arguments])
+
+
+def taken(*arguments: str) -> str:
+    """What it says of an import that has to succeed."""
+    done = run(*arguments)
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done.output
 
 
 def killed(broker: TestBroker, topic: str, arguments: Sequence[str]) -> bool:
     """An import, killed as soon as the topic holds something; false if it was quicker than that."""
-    with subprocess.Popen([*KLINESTREAM, *arguments], env=environment(broker), stdout=subprocess.DEVNULL) as process:
-        # The topics of a prefix are made by the import itself, and only after all files were read.
-        eventually(lambda: list(Path().glob(".klinestream/imports/*/spool/*")) or process.poll() is not None, 60, "files that are read")
+    with subprocess.Popen([sys.executable, "-m", "klinestream.cli.main", *ARGUMENTS, *arguments], stdout=subprocess.DEVNULL) as process:
+
+        def writes() -> bool:
+            return any(b'"written":true' in state.read_bytes() for state in Path().glob(".klinestream/imports/*/state.json"))
+
+        eventually(lambda: writes() or process.poll() is not None, 60, "an import that is about to write")
         eventually(lambda: holds_some(broker, topic) or process.poll() is not None, 60, "records")
         process.kill()
     return process.returncode == -signal.SIGKILL
 
 
 def holds_some(broker: TestBroker, topic: str) -> bool:
-    found = Topic(broker.bootstrap_servers, topic)
-    try:
-        return bool(found.read())
-    finally:
-        found.close()
+    with closing(open_reader(kafka(broker.bootstrap_servers), "test-import")) as reader:
+        return any(end for _, end in reader.bounds(topic).values())
 
 
 def values(broker: TestBroker, topic: str) -> list[bytes]:
@@ -59,12 +75,11 @@ def values(broker: TestBroker, topic: str) -> list[bytes]:
         found.close()
 
 
-def test_trades_of_shuffled_files_are_in_order_on_their_topic(broker: TestBroker, empty_folder: Path) -> None:
+def test_trades_of_shuffled_files_are_in_order_on_their_topic(broker: TestBroker) -> None:
     """Field for field, by symbol, with ids that prove all but a symbol's first; and a prefix that holds records is refused."""
     clean = trades()
     clean.sample(fraction=1, shuffle=True, seed=1).write_csv("t.csv")
-    done = run(broker, "t.csv", "--kind", "trades", "--prefix", "shuffled.")
-    assert done.returncode == 0, done.stderr
+    taken("t.csv", "--kind", "trades", "--prefix", "shuffled.")
     found: dict[str, list[tuple[object, ...]]] = {}
     for value in values(broker, f"shuffled.{TRADES.name}"):
         one = decode_trade(value)
@@ -75,24 +90,20 @@ def test_trades_of_shuffled_files_are_in_order_on_their_topic(broker: TestBroker
     right = clean.select(pl.format("HOUSE:{}", "symbol"), "id", pl.col("id").alias("last"), "time", "price", "maker")
     assert found == {symbol: [row[1:] for row in rows.rows()] for (symbol,), rows in right.partition_by("symbol", as_dict=True).items()}
     Path("t.csv").touch()
-    refused = run(broker, "t.csv", "--kind", "trades", "--prefix", "shuffled.")
-    assert (refused.returncode != 0, "choose another --prefix" in refused.stderr) == (True, True)
+    assert "choose another --prefix" in str(run("t.csv", "--kind", "trades", "--prefix", "shuffled.").exception)
 
 
-def test_a_killed_import_goes_on_without_a_record_twice(broker: TestBroker, empty_folder: Path) -> None:
+def test_a_killed_import_goes_on_without_a_record_twice(broker: TestBroker) -> None:
     """Wherever it was killed, the topic then holds each kline once and in order."""
-    start_s, seconds, symbols = 1_700_000_000, 40_000, 4
+    start_s, seconds, symbols = 1_700_000_000, 25_000, 4
     rows = [f"{start_s + second},1,2,1,1.5,5,6,3,1,1,S{number}" for second in range(seconds) for number in range(symbols)]
-    Path("k.csv").write_text(
-        "time,open,high,low,close,volume,quote_volume,count,taker_base_volume,taker_quote_volume,symbol\n" + "\n".join(rows)
-    )
+    Path("k.csv").write_text(HEAD + "\n".join(rows))
     arguments = "k.csv", "--prefix", "killed."
     assert killed(broker, f"killed.{KLINES.name}", arguments)
     before = len(values(broker, f"killed.{KLINES.name}"))
-    done = run(broker, *arguments)
-    assert done.returncode == 0, done.stderr
+    said = taken(*arguments)
     assert 0 < before < len(rows)
-    assert "there already" in done.stdout
+    assert "there already" in said
     by_symbol: dict[str, list[int]] = {}
     for value in values(broker, f"killed.{KLINES.name}"):
         one = decode_kline(value)
@@ -100,30 +111,26 @@ def test_a_killed_import_goes_on_without_a_record_twice(broker: TestBroker, empt
     assert by_symbol == {f"HOUSE:S{number}": list(range(start_s, start_s + seconds)) for number in range(symbols)}
 
 
-def test_live_topics_take_what_they_keep_and_nothing_older(broker: TestBroker, empty_folder: Path) -> None:
+def test_live_topics_take_what_they_keep_and_nothing_older(broker: TestBroker) -> None:
     """Told before anything is written; what is there, or lies before it, is passed over."""
     create_all(broker.bootstrap_servers)
     now_s = int(time.time()) // 60 * 60
     row = "{},1,2,1,1.5,5,6,3,1,1,L\n"
-    head = "time,open,high,low,close,volume,quote_volume,count,taker_base_volume,taker_quote_volume,symbol\n"
-    Path("old.csv").write_text(head + row.format(now_s - 400 * 86_400))
-    refused = run(broker, "old.csv")
-    assert (refused.returncode != 0, "would delete them" in refused.stderr) == (True, True)
-    Path("a.csv").write_text(head + "".join(row.format(now_s - 100 + n) for n in range(10)))
-    Path("b.csv").write_text(head + "".join(row.format(now_s - 95 + n) for n in range(10)))
+    Path("old.csv").write_text(HEAD + row.format(now_s - 400 * 86_400))
+    assert "would delete them" in str(run("old.csv").exception)
+    Path("a.csv").write_text(HEAD + "".join(row.format(now_s - 100 + n) for n in range(10)))
+    Path("b.csv").write_text(HEAD + "".join(row.format(now_s - 95 + n) for n in range(10)))
     for name in ("a.csv", "b.csv"):
-        done = run(broker, name)
-        assert done.returncode == 0, done.stderr
+        taken(name)
     mine = [kline for value in values(broker, KLINES.name) if (kline := decode_kline(value)).symbol == "HOUSE:L"]
     assert [kline.open_time_ms // 1000 - now_s for kline in mine] == list(range(-100, -85))
-    Path("c.csv").write_text(head + "".join(row.format(now_s - 600 + 60 * n) for n in (0, 1, 2, 5)))
-    done = run(broker, "c.csv", "--interval", "1m", "--prefix", "candles.")
-    assert done.returncode == 0, done.stderr
+    Path("c.csv").write_text(HEAD + "".join(row.format(now_s - 600 + 60 * n) for n in (0, 1, 2, 5)))
+    taken("c.csv", "--interval", "1m", "--prefix", "candles.")
     histories = values(broker, f"candles.{CANDLE_HISTORY.name}")
     assert [value.count(b'"1.50000000"') for value in histories] == [3, 1]
 
 
-def test_the_page_s_commands_run(broker: TestBroker, empty_folder: Path) -> None:
+def test_the_page_s_commands_run() -> None:
     """One after the other, on the files that the page shows."""
     page = PAGE.read_text()
     for name, content in re.findall(r"`([\w.]+)`:\n\n```csv\n(.*?)```", page, re.DOTALL):
@@ -131,12 +138,12 @@ def test_the_page_s_commands_run(broker: TestBroker, empty_folder: Path) -> None
     commands = [shlex.split(line) for line in re.findall(r"^    klinestream (import .+)$", page, re.MULTILINE)]
     assert len(commands) >= 3
     for arguments in commands:
-        done = subprocess.run([*KLINESTREAM[:3], *arguments], env=environment(broker), capture_output=True, text=True, check=False)
-        assert done.returncode == 0, (arguments, done.stderr)
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, (arguments, done.output, done.exception)
 
 
 @pytest.mark.soak
-def test_a_large_shuffled_file_is_taken_in_bounded_memory(empty_folder: Path) -> None:
+def test_a_large_shuffled_file_is_taken_in_bounded_memory() -> None:
     """Eight million trades of thirty days, in no order: under 2.5 GB, where holding all takes several times that."""
     rows, days = 8_000_000, 30
     ids = pl.int_range(rows, eager=True).shuffle(seed=1)
