@@ -21,7 +21,7 @@ from klinestream.market.trade_cells import NO_ID, Cells
 
 HOLES_REMEMBERED = 16
 """How many holes are remembered a symbol; a trade that comes for one of them is too late."""
-RETIRED_MOST = 4
+RETIRED_MOST = 16
 """How many ended runs are kept a symbol."""
 SECONDS_REMEMBERED = 16
 """How many seconds with trades are kept of a run, to compare klines that are read later."""

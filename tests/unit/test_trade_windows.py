@@ -66,6 +66,17 @@ def test_windows_before_and_in_a_hole() -> None:
     assert step.holes == 1
 
 
+def test_a_kline_completes_a_run_that_many_holes_ended() -> None:
+    """However many holes a batch has, up to sixteen, a kline that is read before or after it completes what the first run still lacks."""
+    trades = [one(1, 100), *(one(10 * n, 1200) for n in range(1, 17))]
+    (first,) = klines_of([one(1, 100)], 0)
+    for klines_first in (True, False):
+        engine = TradeWindowEngine(TradeWindowSettings())
+        takes = [lambda e: e.take_klines(from_klines([first])), lambda e: take(e, *trades)]
+        found = [window for step in takes[:: 1 if klines_first else -1] for window in windows_of(step(engine))]
+        assert [window.end_ms - START_MS for window in found if window.since_id == 1] == [500, 1000]
+
+
 def test_what_comes_too_late_is_set_aside() -> None:
     """A trade of a hole, and one that was counted in part, are set aside with a reason; repeats are counted."""
     engine = TradeWindowEngine(TradeWindowSettings())
