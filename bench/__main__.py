@@ -17,12 +17,14 @@ from bench import (
     fencing,
     figures,
     footprint,
+    import_files,
     ingest,
     latency,
     page,
     producer,
     serving,
     throughput,
+    trade_windows,
     trades,
 )
 from bench.report import Report
@@ -43,8 +45,10 @@ class What(StrEnum):
     SERVING = "serving"
     FEATURES = "features"
     TRADES = "trades"
+    TRADE_WINDOWS = "trade_windows"
     INGEST = "ingest"
     BOOKS = "books"
+    IMPORT_FILES = "import_files"
 
 
 MEASURES: dict[What, Callable[[Report, Path], None]] = {
@@ -60,8 +64,10 @@ MEASURES: dict[What, Callable[[Report, Path], None]] = {
     What.SERVING: serving.measure,
     What.FEATURES: features.measure,
     What.TRADES: trades.measure,
+    What.TRADE_WINDOWS: trade_windows.measure,
     What.INGEST: ingest.measure,
     What.BOOKS: books.measure,
+    What.IMPORT_FILES: import_files.measure,
 }
 
 
