@@ -1,4 +1,4 @@
-"""Windows over trades: the engine alone, and the job on a full topic and on live trades: `python -m bench.trade_windows`.
+"""Windows over trades: the engine alone, and the job on a full topic and on live trades: `python -m bench trade_windows`.
 
 30,000 trades a second over 1,400 symbols, one of them with 2,500; the others alike.
 """
