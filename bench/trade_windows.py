@@ -3,7 +3,6 @@
 30,000 trades a second over 1,400 symbols, one of them with 2,500; the others alike.
 """
 
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -189,15 +188,3 @@ def _cpu_s(root: psutil.Process) -> float:
 
 def _kafka(broker: TestBroker) -> KafkaConfig:
     return KafkaConfig(bootstrap_servers=broker.bootstrap_servers, client="confluent-kafka", linger_ms=2)
-
-
-def main() -> None:
-    """Measure, print, and write bench/results/trade_windows.json."""
-    report = Report("trade_windows")
-    with tempfile.TemporaryDirectory(prefix="klinestream-bench-", ignore_cleanup_errors=True) as folder:
-        measure(report, Path(folder))
-    report.write()
-
-
-if __name__ == "__main__":
-    main()
