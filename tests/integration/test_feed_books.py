@@ -35,7 +35,8 @@ def config(configured: Callable[..., Config], job_broker: TestBroker, standin: R
     return configured(
         kafka={"bootstrap_servers": job_broker.bootstrap_servers},
         exchange={"websocket_url": standin.ws, "rest_url": standin.http, "symbols": ["*"]},
-        producer={"silence_s": 3.0, "backoff_first_s": 0.1, "backoff_most_s": 0.5, "name": "test"},
+        # A connection that comes back within a tenth of a second misses no update: this one stays away for a quarter at least.
+        producer={"silence_s": 3.0, "backoff_first_s": 0.5, "backoff_most_s": 0.5, "name": "test"},
         books={"metrics_port": port, "symbols": symbols, "every_ms": 100, "levels": 1000},  # five thousand, time and again, weigh too much
         log={"level": "warning"},
     )
