@@ -106,9 +106,11 @@ def test_windows_over_trades_are_drawn_as_what_they_are(over_trades: ServerProce
     publish(broker.bootstrap_servers, map(trade_window_record, made))
     page = open_page(f"{over_trades.url}/chart?symbol={OF_TRADES}&panes=volume").page
     expect(page.locator("#windows-of")).to_have_text("3 s windows over trades")
+    times = [window.end_ms for window in made]
+    eventually(lambda: any(trace["x"] == times for trace in of_axis(page.evaluate(TRACES), "y")), WAIT_S, "all windows are drawn")
     traces = page.evaluate(TRACES)
     band, average, vwap, close = of_axis(traces, "y")[:4]
-    assert close["x"] == [window.end_ms for window in made]
+    assert close["x"] == times
     assert close["y"] == [window.close for window in made]
     assert average["y"] == [window.average_price for window in made]
     assert vwap["y"] == [window.average_by_volume for window in made]
