@@ -1,26 +1,9 @@
 """What a feed's process counts; the same for every feed."""
 
-from collections.abc import Iterator
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.registry import Collector
 
-from producer.metrics import LATENCY_BUCKETS_S, LATENCY_SAMPLE, Tally
-
-
-class _Tallies(Collector):
-    def __init__(self) -> None:
-        self.of: dict[str, Tally] = {}
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        """As Prometheus sees them."""
-        frames = CounterMetricFamily("klinestream_feed_frames", "Frames received, by partition", labels=["partition"])
-        published = CounterMetricFamily("klinestream_feed_records_published", "Records published, by partition", labels=["partition"])
-        for partition, tally in list(self.of.items()):
-            frames.add_metric([partition], tally.frames)
-            published.add_metric([partition], tally.published)
-        yield from (frames, published)
+from producer.metrics import LATENCY_BUCKETS_S, LATENCY_SAMPLE
+from producer.tallies import Tallies, Tally
 
 
 class FeedMetrics:
@@ -37,7 +20,7 @@ class FeedMetrics:
             return Gauge(f"klinestream_feed_{name}", meaning, labels, registry=self.registry)
 
         self._acknowledged = 0
-        self._tallies = _Tallies()
+        self._tallies = Tallies("klinestream_feed", "records")
         self.registry.register(self._tallies)
         gauge("info", "Which feed this is: 1", "feed", "source").labels(feed, source).set(1)
         self.passed = counter("frames_passed_over", "Sound frames with nothing to publish", "kind")
@@ -83,4 +66,4 @@ class FeedMetrics:
 
     def tally(self, partition: int) -> Tally:
         """What a partition's lane counts on from now."""
-        return self._tallies.of.setdefault(str(partition), Tally())
+        return self._tallies.of(partition)

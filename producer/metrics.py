@@ -1,37 +1,14 @@
 """What the producer counts."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.registry import Collector
+
+from producer.tallies import Tallies, Tally
 
 # To observe each would cost a full market more than to parse it.
 LATENCY_SAMPLE = 16
 LATENCY_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-
-
-@dataclass(slots=True)
-class Tally:
-    """What one feed counts with each frame: plain numbers under its own lock, since two Counters cost a tenth of its rate."""
-
-    frames: int = 0
-    published: int = 0
-
-
-class _Tallies(Collector):
-    def __init__(self) -> None:
-        self.of: dict[str, Tally] = {}
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        """As Prometheus sees them."""
-        frames = CounterMetricFamily("klinestream_producer_frames", "Frames received, by partition", labels=["partition"])
-        published = CounterMetricFamily("klinestream_producer_klines_published", "Klines published, by partition", labels=["partition"])
-        for partition, tally in list(self.of.items()):
-            frames.add_metric([partition], tally.frames)
-            published.add_metric([partition], tally.published)
-        yield from (frames, published)
 
 
 class Metrics:
@@ -48,7 +25,7 @@ class Metrics:
             return Gauge(f"klinestream_producer_{name}", meaning, labels, registry=self.registry)
 
         self._acknowledged = 0
-        self._tallies = _Tallies()
+        self._tallies = Tallies("klinestream_producer", "klines")
         self.registry.register(self._tallies)
         self.passed = counter("frames_passed_over", "Sound frames with nothing to publish: open klines, other intervals", "kind")
         self.repeats = counter("repeats", "Klines of seconds published or held already (duplicate), or given up (stale)", "kind")
@@ -115,7 +92,7 @@ class Metrics:
 
     def tally(self, partition: int) -> Tally:
         """What a partition's feed counts on from now."""
-        return self._tallies.of.setdefault(str(partition), Tally())
+        return self._tallies.of(partition)
 
 
 class HistoryMetrics:
