@@ -48,9 +48,9 @@ chaos: .venv/dev ## Inject every fault and kill parts for ten minutes, prove eve
 
 lock: .venv/dev ## Make the lock files anew; UPGRADE=--upgrade takes the newest versions.
 	$(COMPILE) requirements-bootstrap.in -o requirements-bootstrap.lock
-	$(COMPILE) -c requirements-bootstrap.lock requirements-bootstrap.in pyproject.toml -o requirements.lock
-	$(COMPILE) -c requirements.lock requirements-bootstrap.in pyproject.toml --extra fast --group dev -o requirements-dev.lock
-	$(COMPILE) -c requirements-dev.lock requirements-bootstrap.in pyproject.toml --extra fast --extra ml --group dev -o requirements-ml.lock
+	$(COMPILE) -c requirements-bootstrap.lock requirements-bootstrap.in pyproject.toml --extra postgres -o requirements.lock
+	$(COMPILE) -c requirements.lock requirements-bootstrap.in pyproject.toml --extra postgres --extra fast --group dev -o requirements-dev.lock
+	$(COMPILE) -c requirements-dev.lock requirements-bootstrap.in pyproject.toml --extra postgres --extra fast --extra ml --group dev -o requirements-ml.lock
 	$(BIN)/jgo --resolver python --timeout 60 --quiet lock
 
 clean: ## Remove the environment, the local stack's state and all caches.
