@@ -25,7 +25,7 @@ from klinestream.market.topics import (
     Topic,
 )
 
-_RENAMED = {"values": "readings"}  # reserved in SQL
+_RENAMED = {"values": "readings", "limit": "threshold"}  # reserved in SQL
 
 
 class Better(enum.StrEnum):
