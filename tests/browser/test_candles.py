@@ -24,6 +24,7 @@ from tests.topics import publish
 OpenPage = Callable[..., Watched]
 WAIT_S = 20.0
 MINUTE_MS = 60_000
+STILL_MS = 100  # a hundredth of a pixel
 SYMBOL = CANDLE_SYMBOLS[0]
 POINTS = 15  # of a candle in its outline: the third is the body's lower end, the fifth its upper one, the seventh the high
 UNIT = 10**8
@@ -316,11 +317,19 @@ def test_pause_holds_what_is_shown(server: ServerProcess, broker: TestBroker, op
     page = opened(server, open_page, f"symbol={symbol}&interval=1m")
     page.keyboard.press("Space")
     expect(page.locator("#live")).to_have_attribute("data-state", "away")
-    edge = axis(page)[1]
+    expect(page).to_have_url(re.compile(r"at=\d+"))
+    edge = int(re.findall(r"at=(\d+)", page.url)[0])
+    # The link is told at once, the picture follows with the next frame, and by parts of a pixel.
+    eventually(lambda: axis(page)[1] == pytest.approx(edge, abs=STILL_MS), WAIT_S, "the edge stands where the pause began")
+    paused = now_ms()
     later = flat(symbol, minute_ms())  # closes after the pause
     send(broker, [flat(symbol, now - MINUTE_MS), later])
-    eventually(lambda: now - MINUTE_MS in candles_drawn(page), WAIT_S, "a candle of before the pause is drawn")
-    assert axis(page)[1] == edge
+    eventually(
+        lambda: now - MINUTE_MS in candles_drawn(page) and now_ms() > paused + 10 * STILL_MS,
+        WAIT_S,
+        "a candle from before is drawn",
+    )
+    assert axis(page)[1] == pytest.approx(edge, abs=STILL_MS)
     assert later.open_time_ms not in candles_drawn(page)
     page.keyboard.press("Space")
     eventually(lambda: later.open_time_ms in candles_drawn(page), WAIT_S, "the later candle is drawn")
