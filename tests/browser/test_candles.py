@@ -48,6 +48,11 @@ def traces(page: Page, name: str) -> list[dict[str, Any]]:
     return found
 
 
+def shown(traces: list[dict[str, Any]]) -> dict[float, float]:
+    """Time → value of what traces draw."""
+    return {x: y for trace in traces for x, y in zip(trace["x"], trace["y"], strict=True) if y is not None}
+
+
 def candles_drawn(page: Page, name: str = "whole") -> dict[int, tuple[float, float, float, float, bool]]:
     """Open time → low, lower and upper end of the body, high, and whether it is drawn as up."""
     found = {}
@@ -122,8 +127,9 @@ def test_each_candle_is_drawn_as_it_stands_in_the_topic(server: ServerProcess, c
     """Open, high, low, close and direction of every closed candle in view; the one in progress is hollow, and said to be."""
     page = opened(server, open_page, f"symbol={SYMBOL}&interval=1m&panes=volume,rsi,macd")
     closed = records(candles, CANDLES.name)
+    times = [record["t"] for record in closed]
+    eventually(lambda: sorted(candles_drawn(page)) == times, WAIT_S, "every candle of the topic is drawn")
     drawn = candles_drawn(page)
-    assert sorted(drawn) == [record["t"] for record in closed]
     for record in closed:
         first, high, low, last = (float(record[name]) for name in "ohlc")
         *ends, up = drawn[record["t"]]
@@ -140,15 +146,18 @@ def test_each_candle_is_drawn_as_it_stands_in_the_topic(server: ServerProcess, c
 def test_values_that_have_not_converged_are_dashed_and_named(server: ServerProcess, candles: Market, open_page: OpenPage) -> None:
     """EMA 26 needs 157 candles: its line is dashed and paler; RSI 3 has converged. Every value is that of the topic."""
     page = opened(server, open_page, f"symbol={SYMBOL}&interval=1m&show=ema,sma,bollinger,vwap&panes=rsi,macd")
+    told = {record["t"] + MINUTE_MS // 2: record["values"]["ema_26"] for record in records(candles, INDICATORS.name)}
+    eventually(
+        lambda: shown(traces(page, "ema_26 warming up")) == {time: value for time, value in told.items() if value is not None},
+        WAIT_S,
+        "every value of the topic is drawn",
+    )
     [dashed] = traces(page, "ema_26 warming up")
     assert dashed["dash"]
     assert dashed["opacity"] < 1
-    told = {record["t"] + MINUTE_MS // 2: record["values"]["ema_26"] for record in records(candles, INDICATORS.name)}
-    shown = {x: y for x, y in zip(dashed["x"], dashed["y"], strict=True) if y is not None}
-    assert shown == {time: value for time, value in told.items() if value is not None}
     [_, ready] = traces(page, "rsi_3")
     assert ready["dash"] is None
-    assert sum(y is not None for y in ready["y"]) > 20
+    assert len(shown([ready])) > 20
     expect(page.locator("#legend-price")).to_contain_text(re.compile(r"EMA 26 [\d,.]+ warming up"))
     expect(page.locator("#legend-rsi")).to_contain_text("RSI 14")
     expect(page.locator("#legend-macd")).to_contain_text("MACD 12 26 9")
@@ -158,8 +167,8 @@ def test_a_signal_tells_its_reason(server: ServerProcess, candles: Market, open_
     """Each signal in view is a mark below or above its candle; pointer and keyboard reach its reason."""
     page = opened(server, open_page, f"symbol={SYMBOL}&interval=1m")
     told = records(candles, SIGNALS.name)
-    [marks] = traces(page, "signals")
-    assert sorted(marks["x"]) == [record["t"] + MINUTE_MS // 2 for record in told]
+    times = [record["t"] + MINUTE_MS // 2 for record in told]
+    eventually(lambda: sorted(shown(traces(page, "signals"))) == times, WAIT_S, "every signal is marked")
     buttons = page.locator(".signal")
     expect(buttons).to_have_count(min(60, len(told)))
     note = page.locator("#signal-note")
