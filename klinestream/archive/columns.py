@@ -319,5 +319,6 @@ _KINDS: dict[Kind, tuple[pa.DataType, Read, Callable[[pa.Array], Values]]] = {
     Kind.NAMES: (pa.list_(pa.string()), _plain, _listed),
     Kind.NUMBERS: (pa.map_(pa.string(), pa.float64()), _pairs, _objects),
     Kind.ROWS: (pa.string(), _json, _parsed_json),
+    Kind.ROWS_BY_NAME: (pa.string(), _json, _parsed_json),
     Kind.BASE64: (pa.binary(), _bytes, _base64),
 }

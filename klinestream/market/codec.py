@@ -349,10 +349,15 @@ def _numbers(value: Any) -> dict[str, float | None]:
 
 
 def _rows(value: Any) -> Any:
-    # What stands in the rows is for whoever reads them: an object by interval, or a list.
-    rows = value.values() if isinstance(value, dict) else value
-    if not isinstance(value, dict | list) or not all(isinstance(row, list) for row in rows):
-        raise RecordError("expected rows")
+    # What stands in the rows is for whoever reads them.
+    if not isinstance(value, list) or not all(isinstance(row, list) for row in value):
+        raise RecordError("expected a list of rows")
+    return value
+
+
+def _rows_by_name(value: Any) -> Any:
+    if not isinstance(value, dict) or not all(isinstance(row, list) for row in value.values()):
+        raise RecordError("expected an object of rows")
     return value
 
 
@@ -369,4 +374,5 @@ _READERS: dict[Kind, Callable[[Any], Any]] = {
     Kind.NAMES: _names,
     Kind.NUMBERS: _numbers,
     Kind.ROWS: _rows,
+    Kind.ROWS_BY_NAME: _rows_by_name,
 }

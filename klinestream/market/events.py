@@ -31,6 +31,7 @@ class Kind(enum.StrEnum):
     NAMES = "list of text"
     NUMBERS = "object: name to number or null"
     ROWS = "list of rows"
+    ROWS_BY_NAME = "object: name to a row"
     BASE64 = "base64 of raw bytes"
 
 
@@ -320,7 +321,7 @@ class ProvisionalCandles:
     close_time_ms: int = wire("T", Kind.TIME_MS, "close time of the kline; the record's timestamp")
     candles: dict[str, tuple[float, ...]] = wire(
         "candles",
-        Kind.ROWS,
+        Kind.ROWS_BY_NAME,
         "by interval: open, high, low, close, base volume, quote volume, those of takers who bought, trades, klines so far; "
         "closed with the kline where T ends it",
     )
@@ -493,7 +494,7 @@ class OrderBook:
     )
     depth: dict[str, tuple[float | None, float | None]] = wire(
         "depth",
-        Kind.ROWS,
+        Kind.ROWS_BY_NAME,
         "by distance from the mid in basis points: base quantity of bids and of asks within it; null where the book isn't known so far",
     )
     since_id: int = wire("since", Kind.COUNT, "update id of the snapshot that its contiguous run began with")

@@ -18,6 +18,7 @@ _KINDS: dict[Kind, dict[str, Any]] = {
     Kind.NAMES: {"type": "array", "items": {"type": "string"}},
     Kind.NUMBERS: {"type": "object", "additionalProperties": {"type": ["number", "null"]}},
     Kind.ROWS: {"type": "array", "items": {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}},
+    Kind.ROWS_BY_NAME: {"type": "object", "additionalProperties": {"type": "array", "items": {"type": ["number", "null"]}}},
 }
 _SYMBOL, _OPENED = "BTCUSDT", 1_790_000_000_000 // 60_000 * 60_000
 _KEY = {"s": _SYMBOL, "i": "1m", "t": _OPENED, "T": _OPENED + 59_999}
@@ -143,17 +144,12 @@ SERIES_RESPONSES = {
 _PRODUCERS = {"type": "array", "items": {"type": "string"}, "description": "all producers that spoke of it"}
 _GAP = _schema(FeedGap, leave_out=("producer",), seconds={"type": "integer", "description": "how many seconds"}, producers=_PRODUCERS)
 GAP_RESPONSES = _table("gaps", GAP, _GAP, {"more": False}, **{"503": _EARLY})
-_DEPTH = {
-    "type": "object",
-    "additionalProperties": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
-    "description": wire_fields(OrderBook)["depth"].metadata["meaning"],
-}
-_BOOK = _schema(OrderBook, depth=_DEPTH)
+_BOOK = _schema(OrderBook)
 _NO_BOOK = {
     "404": _error(404, "a symbol that has an order book", "NOTHING", "start the feed of order books"),
     "503": _error(503, "crypto_order_book read to its end", "the beginning of it", "try again"),
 }
-FEATURES_RESPONSES = _table("features", FEATURES, _schema(OrderBook, leave_out=("bids", "asks"), depth=_DEPTH), _SYMBOL_HEAD, **_NO_BOOK)
+FEATURES_RESPONSES = _table("features", FEATURES, _schema(OrderBook, leave_out=("bids", "asks")), _SYMBOL_HEAD, **_NO_BOOK)
 BOOK_RESPONSES: dict[int | str, Any] = {
     200: {
         "description": "The newest book, and how old it is",
