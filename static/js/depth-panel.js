@@ -1,15 +1,13 @@
 /** The order book beside the chart: its depth against price, its best levels as a ladder, and how old it is. */
 
-import { levelsOf, shortened, stepsOf } from "./depth.js";
+import { DepthPlot } from "./depth-plot.js";
+import { levelsOf, shortened } from "./depth.js";
 import { decimalsFor, showAge, showPoints, showPrice, showVolume } from "./format.js";
 import { byId, make } from "./readout.js";
-import { stroke } from "./traces.js";
 
 /** @typedef {import("./order-books.js").OrderBook} OrderBook */
 /** @typedef {import("./depth.js").Level} Level */
-/** @typedef {import("./theme.js").Theme} Theme */
 
-const CONFIG = { displayModeBar: false, responsive: false, scrollZoom: false, doubleClick: false, showTips: false, staticPlot: true };
 const EVERY_MS = 200; // an update each 100 ms is more than anybody reads
 const WORDS = {
   asking: "Waiting for the order book",
@@ -18,15 +16,12 @@ const WORDS = {
 };
 
 export class DepthPanel {
-  /** @param {import("./chart.js").Plotly | undefined} plotly */
-  constructor(plotly) {
-    this.plotly = plotly;
+  constructor() {
     this.element = byId("book");
-    this.plot = byId("depth");
+    this.plot = new DepthPlot(byId("depth"));
     this.rows = byId("ladder");
     this.drawnAt = -Infinity;
     this.dirty = true;
-    new ResizeObserver(() => (this.dirty = true)).observe(this.plot);
   }
 
   /** @param {boolean} shown */
@@ -38,9 +33,9 @@ export class DepthPanel {
   /**
    * Draw what is new; nothing is done while it is hidden.
    * @param {import("./order-books.js").OrderBooks} books
-   * @param {{time: number, now: number, staleAfterMs: number, theme: Theme}} at `time` by the page's clock, `now` by the server's
+   * @param {{time: number, now: number, staleAfterMs: number}} at `time` by the page's clock, `now` by the server's
    */
-  draw(books, { time, now, staleAfterMs, theme }) {
+  draw(books, { time, now, staleAfterMs }) {
     if (this.element.hidden) return;
     const { newest, state } = books;
     const age = newest === null ? null : now - newest.E;
@@ -56,27 +51,7 @@ export class DepthPanel {
     const [bids, asks] = [levelsOf(newest.bids), levelsOf(newest.asks)];
     showFigures(newest);
     this.#ladder(bids, asks);
-    this.#depth(bids, asks, newest, theme);
-  }
-
-  /** @param {Level[]} bids @param {Level[]} asks @param {OrderBook} book @param {Theme} theme */
-  #depth(bids, asks, { mid }, theme) {
-    const { clientWidth: width, clientHeight: height } = this.plot;
-    const most = Math.max(0, ...[...bids, ...asks].map(({ total }) => total));
-    const far = Math.max(0, ...[...bids, ...asks].map(({ price }) => Math.abs(price - (mid ?? price))));
-    const side = (/** @type {Level[]} */ levels, /** @type {string} */ ink) => {
-      const { x, y } = stepsOf(levels);
-      return stroke(x, y, "y", { shape: "hv", width: 1.6, color: theme[ink] }, { fill: "tozeroy", fillcolor: theme[`${ink}-pale`] });
-    };
-    const axis = { gridcolor: theme.grid, zeroline: false, fixedrange: true, tickfont: { size: 11, color: theme.muted } };
-    const middle = mid === null ? [] : [{ type: "line", layer: "below", xref: "x", yref: "paper", x0: mid, x1: mid, y0: 0, y1: 1, line: { color: theme["zone-line"], width: 1, dash: "4px,4px" } }];
-    this.plotly?.react(this.plot, [side(bids, "up"), side(asks, "down")], {
-      width, height, autosize: false, showlegend: false, hovermode: false, dragmode: false, shapes: middle,
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: theme.font, color: theme.text }, margin: { l: 8, r: 42, t: 6, b: 24 },
-      // The middle stays in the middle, so that it is the sides that are compared.
-      xaxis: { ...axis, ...(mid === null ? {} : { range: [mid - far * 1.03, mid + far * 1.03] }), nticks: 4, tickformat: `,.${decimalsFor(mid ?? 1)}f` },
-      yaxis: { ...axis, side: "right", range: [0, most * 1.08 || 1], nticks: 5, tickformat: most >= 1000 ? "" : "~g", exponentformat: "B" },
-    }, CONFIG);
+    this.plot.draw(bids, asks, newest.mid);
   }
 
   /** @param {Level[]} bids @param {Level[]} asks */
@@ -102,9 +77,11 @@ function row() {
 
 /** @param {Element} quantity @param {Element} price @param {Level | undefined} level @param {number} most */
 function showSide(quantity, price, level, most) {
-  quantity.textContent = level ? showVolume(level.quantity) : "";
-  price.textContent = level ? shortened(level.priceText, decimalsFor(level.price)) : "";
-  /** @type {HTMLElement} */ (quantity).style.setProperty("--share", `${((level?.quantity ?? 0) / most) * 100}%`);
+  put(quantity, level ? showVolume(level.quantity) : "");
+  put(price, level ? shortened(level.priceText, decimalsFor(level.price)) : "");
+  const share = `${(((level?.quantity ?? 0) / most) * 100).toFixed(1)}%`;
+  const { style } = /** @type {HTMLElement} */ (quantity);
+  if (style.getPropertyValue("--share") !== share) style.setProperty("--share", share);
 }
 
 /** @param {OrderBook} book */
@@ -118,6 +95,10 @@ function showFigures({ spread, mid, microprice, imbalance_20: imbalance }) {
 
 /** @param {string} id @param {string} text */
 function write(id, text) {
-  const element = byId(id);
+  put(byId(id), text);
+}
+
+/** @param {Element} element @param {string} text */
+function put(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

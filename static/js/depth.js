@@ -28,6 +28,17 @@ export function stepsOf(levels) {
   return { x: [...best, ...levels].map(({ price }) => price), y: [...best.map(() => 0), ...levels.map(({ total }) => total)] };
 }
 
+/**
+ * Where lines are drawn below a greatest value: a step of 1, 2 or 5 times a power of ten, three to six of them.
+ * @param {number} most above 0
+ * @returns {number[]}
+ */
+export function ticksOf(most) {
+  const power = 10 ** Math.floor(Math.log10(most));
+  const step = [0.2, 0.5, 1, 2].map((factor) => factor * power).find((wide) => most / wide < 7) ?? power;
+  return Array.from({ length: Math.floor(most / step) }, (_, i) => Number(((i + 1) * step).toPrecision(12)));
+}
+
 /** @param {string} text a price with eight decimals @param {number} decimals @returns {string} never fewer digits than say something */
 export function shortened(text, decimals) {
   const [whole, rest = ""] = text.split(".");

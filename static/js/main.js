@@ -22,6 +22,7 @@ const WRITE_EVERY_MS = 100; // the age's tenths; the rest of the writing changes
 const STILL_EVERY_MS = 1000; // with reduced motion a live chart steps once a second
 const DRAW_LEAST_MS = 1200; // what is only shifted runs out of axis at the right, where no data comes; the data of each second draws anyway
 const ZOOMED_DRAW_MS = 90; // while the reader zooms: nothing but a drawing shows it
+const BOOKS_DRAW_MS = 500; // books come ten times a second, and each would draw all panes
 const DRAGGED_DRAW_MS = 220; // while the reader drags: in between the drawing is shifted, with what lies beside the view
 const SHIFTED_MOST = 0.3; // share of the view: what lies beside it reaches a little further
 const REACH_SHARE = 0.5; // older candles are fetched before the view needs them
@@ -29,7 +30,10 @@ const REACH_SHARE = 0.5; // older candles are fetched before the view needs them
 const clock = new Clock();
 const choices = new Choices(location.search);
 const view = new View(() => clock.now(), limitsOf(choices.interval, byId("plot").clientWidth));
-const store = new Store(() => (state.dirty = true));
+const store = new Store(
+  () => (state.dirty = true),
+  () => (state.booked = depth.dirty = true),
+);
 const scene = new Scene(store, view, choices);
 const connection = new Connection(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`, {
   state: (now) => (state.connection = now),
@@ -42,7 +46,7 @@ const connection = new Connection(`${location.protocol === "https:" ? "wss" : "w
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const plotly = /** @type {any} */ (globalThis).Plotly;
 const chart = plotly ? new Chart(byId("plot"), plotly, byId("signals-moving")) : null;
-const depth = new DepthPanel(plotly);
+const depth = new DepthPanel();
 const buttons = new SignalButtons();
 const pointer = new Pointer(byId("chart"), {
   pointed: () => (state.pointed = true),
@@ -56,6 +60,7 @@ const state = {
   fault: "",
   stale: false,
   dirty: false,
+  booked: false,
   moved: false,
   pointed: false,
   following: false,
@@ -67,7 +72,6 @@ const at = { written: -Infinity, shifted: -Infinity, drawn: -Infinity };
 /** @param {() => void} change what a message of the server changes */
 function take(change) {
   state.fault = "";
-  depth.dirty = true;
   change();
 }
 
@@ -157,6 +161,7 @@ function point(again) {
 
 /** @param {number} sinceMs when it was drawn last @returns {boolean} whether the view has changed so much, or for so long */
 function due(sinceMs) {
+  if (state.booked && wantsBookPanes() && sinceMs >= BOOKS_DRAW_MS) return true;
   if (!state.moved || !chart) return view.live && sinceMs >= DRAW_LEAST_MS;
   if (chart.spanMs !== view.spanMs) return sinceMs >= ZOOMED_DRAW_MS;
   return sinceMs >= DRAGGED_DRAW_MS || chart.shifted() > SHIFTED_MOST;
@@ -169,14 +174,14 @@ function frame(time) {
   if (time - at.written >= WRITE_EVERY_MS) {
     at.written = time;
     judgeAge(now);
-    depth.draw(store.books, { time, now, staleAfterMs: state.staleAfterMs, theme: state.theme });
+    depth.draw(store.books, { time, now, staleAfterMs: state.staleAfterMs });
     store.reach(view.left(now) - view.spanMs * REACH_SHARE);
   }
   const drawing = state.dirty || due(time - at.drawn) || scene.shownTo() !== state.shown;
   if (drawing) {
     draw(now);
     at.drawn = at.shifted = time;
-    state.dirty = state.moved = false;
+    state.dirty = state.booked = state.moved = false;
   } else if (state.moved || time - at.shifted >= (still.matches ? STILL_EVERY_MS : 0)) {
     chart?.shift(view.right(now));
     at.shifted = time;
@@ -201,7 +206,7 @@ const actions = {
 
 onThemeChange(() => {
   state.theme = readTheme();
-  state.dirty = depth.dirty = true;
+  state.dirty = true;
 });
 new ResizeObserver(() => (state.dirty = true)).observe(byId("plot"));
 view.onChange(() => {

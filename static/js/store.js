@@ -9,8 +9,8 @@ import { Series } from "./series.js";
 const WINDOWS_KEPT_MS = 600_000;
 
 export class Store {
-  /** @param {() => void} changed */
-  constructor(changed) {
+  /** @param {() => void} changed @param {() => void} booked of order books alone */
+  constructor(changed, booked) {
     this.changed = changed;
     this.symbol = "";
     this.interval = "windows";
@@ -20,7 +20,7 @@ export class Store {
     /** @type {?Older} */
     this.older = null;
     this.gaps = new Gaps(changed);
-    this.books = new OrderBooks(changed);
+    this.books = new OrderBooks(booked);
   }
 
   /** Begin with nothing of another symbol or interval. @param {string} symbol @param {string} interval */

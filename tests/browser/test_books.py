@@ -1,5 +1,6 @@
 """Order books and windows over trades in a real browser: what stands on the page is what the records say."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -49,14 +50,22 @@ def test_a_book_is_shown_as_its_record_says(server: ServerProcess, windows: Wind
     expect(rows).to_have_count(20)
     newest = books[-1]
     # A few independent lines: the sum of the quantities up to each level, as JavaScript adds them.
-    for side, trace in ((newest.bids, 0), (newest.asks, 1)):
+    mid = newest.mid
+    assert mid is not None
+    far = max(abs(float(price) - mid) for side in (newest.bids, newest.asks) for price, _ in side)
+    most = max(sum(float(quantity) for _, quantity in side) for side in (newest.bids, newest.asks))
+    for side, name in ((newest.bids, "bids"), (newest.asks, "asks")):
         totals, total = [], 0.0
         for _, quantity in side:
             total += float(quantity)
             totals.append(total)
-        drawn = page.evaluate(f"(({{x, y}}) => ({{x, y}}))(document.getElementById('depth').data[{trace}])")
-        assert drawn["x"] == [float(side[0][0]), *(float(price) for price, _ in side)]
-        assert drawn["y"] == [0, *totals]
+        drawn = page.locator(f"#depth .depth-{name}").get_attribute("d") or ""
+        # M, where it begins; then sideways to each price, and up to what stands up to it; then down to the axis.
+        begin, *steps = re.findall(r"[HM]([-\d.e]+)", drawn)
+        assert float(begin) == pytest.approx((float(side[0][0]) - mid) / far)
+        assert [float(step) for step in steps] == pytest.approx([(float(price) - mid) / far for price, _ in side])
+        heights = [float(height) for height in re.findall(r"V([-\d.e]+)", drawn)]
+        assert heights == pytest.approx([*(-total / most for total in totals), 0])
     cells = rows.first.locator("td").all_text_contents()
     assert [cell.replace(",", "") for cell in cells[1:3]] == [f"{float(side[0][0]):.2f}" for side in (newest.bids, newest.asks)]
     assert newest.imbalance_20 is not None
