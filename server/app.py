@@ -9,6 +9,7 @@ import orjson
 from fastapi import FastAPI, Response, WebSocket
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from klinestream import __version__
 from klinestream.market.ledger import Ledger
 from klinestream.market.topics import WINDOWS, Topic
 from klinestream.runtime.kafka import Reader
@@ -76,6 +77,7 @@ def create_app(
     # Without pages of documentation: they load scripts from elsewhere.
     app = FastAPI(
         title="klinestream",
+        version=__version__,
         lifespan=_lifespan(sources, pipeline, writer),
         docs_url=None,
         redoc_url=None,

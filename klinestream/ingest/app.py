@@ -13,6 +13,7 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
+from klinestream import __version__
 from klinestream.ingest.documents import complete
 from klinestream.ingest.follower import Follower
 from klinestream.ingest.gate import Gate, answer
@@ -54,7 +55,14 @@ def create_app(
         await asyncio.gather(asyncio.to_thread(outlet.stop, STOP_S), asyncio.to_thread(follower.stop, STOP_S))
 
     # Without pages of documentation: they load scripts from elsewhere.
-    app = FastAPI(title="klinestream ingestion", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    app = FastAPI(
+        title="klinestream ingestion",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+    )
     app.add_middleware(Gate, config=config, metrics=metrics)
     _add_handlers(app, metrics)
     _add_status(app, intake, metrics)
