@@ -12,11 +12,11 @@ ARGS ?= --symbols 50
 # keep their order, in which the longest come early.
 IN_PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install demo test check bench soak chaos lock clean
+.PHONY: help install demo test check bench soak chaos docs release lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
 
 install: .venv/run ## Only set up: environment, klinestream, jars.
 
@@ -27,11 +27,12 @@ test: .venv/dev ## Run every test, on a real broker, a real Flink cluster and a 
 	@scripts/browser.sh
 	$(BIN)/python -m pytest $(or $(TESTS),$(IN_PARALLEL))
 
-check: .venv/dev ## Lint, types, import rules, and known vulnerabilities of what is locked.
+check: .venv/dev ## Lint, types, import rules; licences and known vulnerabilities of what is locked.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --no-incremental
 	$(BIN)/lint-imports
+	$(BIN)/python -m scripts.release.licences
 	scripts/audit.sh
 
 bench: .venv/dev ## Measure throughput, latency, memory and start-up; results go to bench/results.
@@ -46,6 +47,12 @@ chaos: .venv/dev ## Inject every fault and kill parts for ten minutes, prove eve
 	@scripts/browser.sh
 	$(BIN)/python -m bench.chaos $(ARGS_CHAOS)
 
+docs: .venv/dev ## Build the docs as a site, into site/; every link and anchor is checked.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+release: .venv/dev ## Build, check and try a release, into dist/; ARGS_RELEASE=--dirty takes what isn't committed.
+	$(BIN)/python -m scripts.release $(ARGS_RELEASE)
+
 lock: .venv/dev ## Make the lock files anew; UPGRADE=--upgrade takes the newest versions.
 	$(COMPILE) requirements-bootstrap.in -o requirements-bootstrap.lock
 	$(COMPILE) -c requirements-bootstrap.lock requirements-bootstrap.in pyproject.toml --extra postgres -o requirements.lock
@@ -54,7 +61,7 @@ lock: .venv/dev ## Make the lock files anew; UPGRADE=--upgrade takes the newest 
 	$(BIN)/jgo --resolver python --timeout 60 --quiet lock
 
 clean: ## Remove the environment, the local stack's state and all caches.
-	rm -rf .venv .klinestream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf .venv .klinestream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/uv: requirements-bootstrap.lock
