@@ -123,9 +123,7 @@ def _of(name: str, said: Mapping[str, str], rules: Rules) -> str:
     noted = rules.silent.get(name)
     if name not in said:
         if noted is None:
-            raise ReleaseError(
-                f"{name} says nothing of its licence, or is not installed: read it, and write it under [silent] in {RULES.name}"
-            )
+            raise ReleaseError(f"{name} is not installed, or says nothing of its licence: write it under [silent] in {RULES.name}")
         return noted
     try:
         told = expression(said[name], rules)

