@@ -82,7 +82,7 @@ def write_papers(made: Path, commit_s: int) -> None:
     (made / f"klinestream-{__version__}.cdx.json").write_text(text)
     tell(f"the bill of materials names {len(running)} packages and {len(jars)} jars, and is valid by CycloneDX's schema")
     (made / "THIRD_PARTY.md").write_text(third_party.page(everything, tuple(licensed_jars), needs, rules))
-    (made / "constraints.txt").write_text(locks.constraints(locks.RUN))
+    (made / "constraints.txt").write_text(locks.constraints(locks.ML))
 
 
 def write_sums(made: Path) -> None:

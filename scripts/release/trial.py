@@ -71,7 +71,7 @@ class Place:
     def install(self, archive: Path) -> None:
         """Install it by pip, with the versions that are locked."""
         constraints = self._folder / "constraints.txt"
-        constraints.write_text(locks.constraints(locks.RUN))
+        constraints.write_text(locks.constraints(locks.ML))
         self.run("python", "-m", "pip", "install", "--quiet", "--constraint", str(constraints), str(archive))
 
     def run(self, *command: str) -> str:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
@@ -44,10 +45,14 @@ def test_each_lock_file_holds_the_one_before_it() -> None:
 
 def test_constraints_are_the_lock_file_without_hashes() -> None:
     """A line a package, name, version and marker, as pip takes them beside a wheel from a folder."""
-    lines = locks.constraints(locks.RUN).splitlines()
-    assert len(lines) == len(locks.locked(locks.RUN))
+    lines = locks.constraints(locks.ML).splitlines()
+    assert len(lines) == len(locks.locked(locks.ML))
     assert "hash" not in "".join(lines)
-    assert "colorama==0.4.6 ; sys_platform == 'win32'" in lines
+    assert f"kafka-python=={version('kafka-python')}" in lines
+    assert {marker for line in lines if line.startswith("jax==") for marker in [line.partition(" ; ")[2]]} == {
+        "python_full_version < '3.12'",
+        "python_full_version >= '3.12'",
+    }
 
 
 def test_a_line_that_locks_nothing_is_refused(tmp_path: Path) -> None:
