@@ -5,6 +5,7 @@ An environment of its own, an empty HOME, an empty folder to work in, no Java on
 values, and Ctrl-C, after which nothing may be left.
 """
 
+import argparse
 import os
 import signal
 import socket
@@ -167,13 +168,15 @@ def _free(count: int) -> list[int]:
 
 def main() -> None:
     """Try the wheel or sdist that is named; what went wrong is told, with exit code 1."""
-    if len(sys.argv) != 2:
-        sys.exit("expected one wheel or sdist: python -m scripts.release.trial dist/klinestream-….whl")
+    parser = argparse.ArgumentParser(prog="python -m scripts.release.trial", description="The demo from a wheel or an sdist alone.")
+    parser.add_argument("archive", type=Path, help="dist/klinestream-….whl or .tar.gz")
+    parser.add_argument("--python", default=sys.executable, help="the Python that the environment is made with; this one by default")
+    chosen = parser.parse_args()
     try:
-        took = trial(Path(sys.argv[1]).absolute())
+        took = trial(chosen.archive.absolute(), chosen.python)
     except ReleaseError as error:
         sys.exit(str(error))
-    print(f"{Path(sys.argv[1]).name} in an empty environment: the chart had data after {took:.0f} s")
+    print(f"{chosen.archive.name} in an empty environment: the chart had data after {took:.0f} s")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,7 +15,8 @@ import pytest
 from klinestream import __version__
 from klinestream.stack.jars import Jar
 from klinestream.stack.jars import locked as locked_jars
-from scripts.release import ReleaseError, bill, licences, locks, third_party
+from scripts.release import ReleaseError, bill, building, licences, locks, third_party
+from scripts.release import __main__ as steps
 from scripts.release.licences import Licensed
 
 RULES = licences.Rules.read()
@@ -169,3 +171,63 @@ def test_the_page_of_licences_has_each_package_once(said: Mapping[str, str], run
     assert sorted(rows) == sorted(set(rows))
     assert len(rows) == len(set(everything)) + len(locked_jars())
     assert RULES.exceptions["psycopg"].reason in page
+
+
+class Checkout:
+    """A git repository with one commit, in place of ours."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.git("init", "--quiet")
+        (folder / "file").write_text("as committed")
+        self.git("add", ".")
+        self.git("commit", "--quiet", "--message", "first")
+
+    def git(self, *arguments: str) -> str:
+        given = ("-c", "user.name=test", "-c", "user.email=test@example.org", *arguments)
+        return subprocess.run(("git", *given), cwd=self._folder, capture_output=True, text=True, check=True).stdout
+
+    def change(self) -> None:
+        (self._folder / "file").write_text("changed")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    monkeypatch.setattr(steps, "ROOT", tmp_path)
+    monkeypatch.delenv(building.EPOCH, raising=False)
+    return Checkout(tmp_path)
+
+
+def test_what_is_not_committed_is_not_released(checkout: Checkout) -> None:
+    """A changed file is named, with what to do; --dirty lets it be tried."""
+    checkout.change()
+    with pytest.raises(ReleaseError, match=r"(?s)expected everything to be committed.*file.*--dirty"):
+        steps.committed(dirty=False)
+    assert steps.committed(dirty=True) > 0
+
+
+def test_a_release_has_the_time_of_its_commit(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that whoever builds the commit again gets the same bytes; SOURCE_DATE_EPOCH wins, as everywhere."""
+    assert steps.committed(dirty=False) == int(checkout.git("log", "-1", "--format=%ct"))
+    monkeypatch.setenv(building.EPOCH, "1700000000")
+    assert steps.committed(dirty=False) == 1_700_000_000
+
+
+def test_a_tag_has_to_name_the_version(checkout: Checkout) -> None:
+    """A commit tagged as another version is refused, one tagged as this one is not; other tags say nothing."""
+    checkout.git("tag", "nightly")
+    checkout.git("tag", "v99.0.0")
+    with pytest.raises(ReleaseError, match=re.escape(f"expected the tag v{__version__}")):
+        steps.committed(dirty=False)
+    checkout.git("tag", "--delete", "v99.0.0")
+    checkout.git("tag", f"v{__version__}")
+    steps.committed(dirty=False)
+
+
+def test_papers_and_sums_are_written(tmp_path: Path) -> None:
+    """Bill, licences and constraints are there, and every file has its line in SHA256SUMS."""
+    steps.write_papers(tmp_path, 1_700_000_000)
+    steps.write_sums(tmp_path)
+    sums = dict(line.split("  ")[::-1] for line in (tmp_path / "SHA256SUMS").read_text().splitlines())
+    assert sums == {file.name: building.sha256(file) for file in tmp_path.iterdir() if file.name != "SHA256SUMS"}
+    assert set(sums) == {f"klinestream-{__version__}.cdx.json", "THIRD_PARTY.md", "constraints.txt"}
