@@ -73,15 +73,16 @@ def write_papers(made: Path, commit_s: int) -> None:
     jars = locked_jars()
     everything = licences.packages(locks.locked(locks.ML), said, rules)
     licensed_jars = dict(zip(licences.jars(jars, rules), jars, strict=True))
-    if wrong := list(licences.faults((*everything, *licensed_jars), rules)):
+    in_images = licences.jars(licences.jars_of_images(), rules)
+    if wrong := list(licences.faults((*everything, *licensed_jars, *in_images), rules)):
         raise ReleaseError("\n".join(wrong))
-    tell(f"licences of {len(set(everything)) + len(jars)} packages and jars are allowed")
+    tell(f"licences of {len({*everything, *licensed_jars, *in_images})} packages and jars are allowed")
     running = licences.packages(locks.locked(locks.RUN), said, rules)
     needs = bill.needs(package.name for package in running)
     text = bill.bill(running, licensed_jars, needs, datetime.fromtimestamp(commit_s, UTC))
     (made / f"klinestream-{__version__}.cdx.json").write_text(text)
     tell(f"the bill of materials names {len(running)} packages and {len(jars)} jars, and is valid by CycloneDX's schema")
-    (made / "THIRD_PARTY.md").write_text(third_party.page(everything, tuple(licensed_jars), needs, rules))
+    (made / "THIRD_PARTY.md").write_text(third_party.page(everything, tuple(licensed_jars), in_images, needs, rules))
     (made / "constraints.txt").write_text(locks.constraints(locks.ML))
 
 

@@ -89,6 +89,11 @@ def jars(locked: Iterable[Jar], rules: Rules) -> tuple[Licensed, ...]:
     return tuple(Licensed(f"{jar.group}:{jar.artifact}", jar.version, licence) for jar, licence in found if licence)
 
 
+def jars_of_images() -> tuple[Jar, ...]:
+    """Jars that are locked for images alone, below deploy/ in files of the same form."""
+    return tuple(jar for file in sorted((ROOT / "deploy").rglob("*.lock.toml")) for jar in locked_jars(file))
+
+
 def faults(found: Iterable[Licensed], rules: Rules) -> Iterator[str]:
     """A line for each whose licence isn't allowed."""
     for entry in found:
@@ -154,7 +159,7 @@ def main() -> None:
     """Check everything that is locked, the groups `dev` and `ml` too; exit code 1 with a line for each fault."""
     rules = Rules.read()
     try:
-        found = (*packages(locks.locked(locks.ML), metadata(), rules), *jars(locked_jars(), rules))
+        found = (*packages(locks.locked(locks.ML), metadata(), rules), *jars((*locked_jars(), *jars_of_images()), rules))
         wrong = list(faults(found, rules))
     except ReleaseError as error:
         sys.exit(str(error))

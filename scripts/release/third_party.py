@@ -15,8 +15,8 @@ tested with.
 """
 
 
-def page(packages: Sequence[Licensed], jars: Sequence[Licensed], needs: Needs, rules: Rules) -> str:
-    """The page. `packages` are all that are locked, `needs` says which of them run."""
+def page(packages: Sequence[Licensed], jars: Sequence[Licensed], in_images: Sequence[Licensed], needs: Needs, rules: Rules) -> str:
+    """The page. `packages` are all that are locked, `needs` says which of them run; jars `in_images` stand there alone."""
     run = locks.names(locks.RUN)
     dev = locks.names(locks.DEV)
     extra = "Packages of the extra `ml`, and what they bring"
@@ -28,7 +28,8 @@ def page(packages: Sequence[Licensed], jars: Sequence[Licensed], needs: Needs, r
         ("What klinestream is built, tested and checked with", lambda name: name in dev - run),
     ]
     sections = [_section(title, [entry for entry in packages if wanted(entry.name)], rules) for title, wanted in parts]
-    return "\n".join([_HEAD.format(version=__version__), sections[0], _section("Jars that run", jars, rules), *sections[1:]])
+    java = [_section("Jars that run", jars, rules), *([_section("Jars of images", in_images, rules)] if in_images else [])]
+    return "\n".join([_HEAD.format(version=__version__), sections[0], *java, *sections[1:]])
 
 
 def _section(title: str, entries: Iterable[Licensed], rules: Rules) -> str:

@@ -15,7 +15,7 @@ import pytest
 from klinestream import __version__
 from klinestream.stack.jars import Jar
 from klinestream.stack.jars import locked as locked_jars
-from scripts.release import ReleaseError, bill, building, licences, locks, third_party
+from scripts.release import ROOT, ReleaseError, bill, building, licences, locks, third_party
 from scripts.release import __main__ as steps
 from scripts.release.licences import Licensed
 
@@ -37,12 +37,17 @@ def licensed_jars() -> dict[Licensed, Jar]:
     return dict(zip(licences.jars(locked_jars(), RULES), locked_jars(), strict=True))
 
 
+def versions(file: Path) -> frozenset[tuple[str, str]]:
+    return frozenset((package.name, package.version) for package in locks.locked(file))
+
+
 def test_each_lock_file_holds_the_one_before_it() -> None:
-    """Bootstrap, run, dev and ml agree on every version: what is audited and licensed for the last is so for all."""
+    """Bootstrap, run, dev and ml agree on every version, and so do further ones with the last: what is audited there is so for all."""
     files = (locks.BOOTSTRAP, locks.RUN, locks.DEV, locks.ML)
-    held = [frozenset((package.name, package.version) for package in locks.locked(file)) for file in files]
+    held = [versions(file) for file in files]
     assert held[0]
     assert all(smaller < larger for smaller, larger in pairwise(held))
+    assert [file.name for file in ROOT.glob("requirements*.lock") if not versions(file) <= held[-1]] == []
 
 
 def test_constraints_are_the_lock_file_without_hashes() -> None:
@@ -68,7 +73,8 @@ def test_a_line_that_locks_nothing_is_refused(tmp_path: Path) -> None:
 def test_every_licence_is_known_and_allowed(said: Mapping[str, str]) -> None:
     """All that is locked, jars included, is under licences that licences.toml allows."""
     everything = licences.packages(locks.locked(locks.ML), said, RULES)
-    assert list(licences.faults((*everything, *licensed_jars()), RULES)) == []
+    jars = licences.jars((*locked_jars(), *licences.jars_of_images()), RULES)
+    assert list(licences.faults((*everything, *jars), RULES)) == []
 
 
 def test_no_rule_is_left_over(said: Mapping[str, str]) -> None:
@@ -166,10 +172,11 @@ def test_a_bill_that_breaks_the_schema_is_refused() -> None:
 def test_the_page_of_licences_has_each_package_once(said: Mapping[str, str], running: tuple[Licensed, ...]) -> None:
     """THIRD_PARTY.md has a line for each version that is locked, by what it is there for, with the reason of an exception."""
     everything = licences.packages(locks.locked(locks.ML), said, RULES)
-    page = third_party.page(everything, tuple(licensed_jars()), bill.needs(package.name for package in running), RULES)
+    in_images = (Licensed("org.example:plugin", "1", "Apache-2.0"),)
+    page = third_party.page(everything, tuple(licensed_jars()), in_images, bill.needs(package.name for package in running), RULES)
     rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| name")]
     assert sorted(rows) == sorted(set(rows))
-    assert len(rows) == len(set(everything)) + len(locked_jars())
+    assert len(rows) == len(set(everything)) + len(locked_jars()) + len(in_images)
     assert RULES.exceptions["psycopg"].reason in page
 
 

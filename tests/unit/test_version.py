@@ -19,7 +19,7 @@ from server.stream.messages import VERSION
 ROOT = Path(__file__).parents[2]
 # `klinestream:0.1.0`, `klinestream-producer:0.1.0`, and what stands for the tag where a variable may name another one.
 IMAGE = re.compile(r"\bklinestream(?:-[a-z]+)*:(?:\$\{[A-Z_]+:-)?v?(\d+\.\d+[\w.+-]*)")
-ARGUMENT = re.compile(r"\bKLINESTREAM_(?:VERSION|TAG)\b[=:\" -]+v?(\d+\.\d+[\w.+-]*)")
+ARGUMENT = re.compile(r"\b(?:KLINESTREAM_VERSION|KLINESTREAM_TAG|ARG VERSION)\b[=:\" -]+v?(\d+\.\d+[\w.+-]*)")
 TEXTS = ("*.yml", "*.yaml", "*.tpl", "*.json", "*.sh", "Dockerfile*")
 
 
