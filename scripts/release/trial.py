@@ -8,13 +8,12 @@ values, and Ctrl-C, after which nothing may be left.
 import argparse
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import httpx
 import psutil
 
 from scripts.release import ReleaseError, locks
+from tests.ports import free_ports
 
 # Of the caller's environment only what says how the network is reached, and the language.
 _KEPT = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "JGO_CONFIG_FILE", "LANG")
@@ -61,7 +61,7 @@ class Place:
         for made in (self._work, home):
             made.mkdir()
         subprocess.run([python, "-m", "venv", str(folder / "environment")], check=True)
-        ports = dict(zip((*_PORTS, *_METRICS, _SERVER), _free(len(_PORTS) + len(_METRICS) + 1), strict=True))
+        ports = dict(zip((*_PORTS, *_METRICS, _SERVER), free_ports(len(_PORTS) + len(_METRICS) + 1), strict=True))
         self._server = f"http://127.0.0.1:{ports[_SERVER]}"
         self._environment = _kept(os.environ) | {
             "HOME": str(home),
@@ -159,11 +159,6 @@ def _without_java(folder: Path) -> Path:
         if not program.name.startswith("java") and not link.is_symlink():
             link.symlink_to(program)
     return folder
-
-
-def _free(count: int) -> list[int]:
-    with ExitStack() as held:
-        return [held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(count)]
 
 
 def main() -> None:
