@@ -10,6 +10,8 @@ KlinestreamError
 │   └── DeliveryError      a record wasn't acknowledged
 ├── ArchiveError           a file of the archive can't be written, read, or isn't what it should be
 ├── ModelError             a model's folder can't be read, or isn't what it should be
+├── StoreError             a database refused something, or can't be reached
+│   └── SchemaError       its tables aren't those that this program writes: nothing gets better by trying again
 └── StackError             a part of the local stack can't start or go on
 """
 
@@ -52,6 +54,14 @@ class ArchiveError(KlinestreamError):
 
 class ModelError(KlinestreamError):
     """A model's folder can't be written or read, or isn't what it should be."""
+
+
+class StoreError(KlinestreamError):
+    """A database refused something or can't be reached."""
+
+
+class SchemaError(StoreError):
+    """A database's tables aren't those that this program writes; says what to do."""
 
 
 class StackError(KlinestreamError):

@@ -5,6 +5,7 @@
 ├── kafka/            the topics' logs, bounded by their retention
 ├── flink/            checkpoints, savepoints, the cluster's configuration and scratch space
 ├── archive/          the topics as Parquet files
+├── postgres/         the database of --with postgres, and its password
 ├── logs/             a file a part, bounded by rotation
 └── lock              held by the `klinestream up` that runs here
 """
@@ -90,6 +91,11 @@ class Layout:
     def archive(self) -> Path:
         """The topics as Parquet files."""
         return self.root / "archive"
+
+    @property
+    def postgres(self) -> Path:
+        """The database's data, and its password."""
+        return self.root / "postgres"
 
     @property
     def logs(self) -> Path:

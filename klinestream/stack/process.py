@@ -22,11 +22,12 @@ _LOOKS_IN_VAIN = 2
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run: the program and its arguments, and what is added to the environment."""
+    """What to run: the program and its arguments, what is added to the environment, and the signal that asks it to end."""
 
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
+    ends_by: signal.Signals = signal.SIGTERM
 
 
 class Process:
@@ -64,9 +65,9 @@ class Process:
         return code
 
     def ask_to_end(self) -> None:
-        """SIGTERM."""
+        """SIGTERM, or what its command says."""
         if self._child.poll() is None:
-            self._child.terminate()
+            self._child.send_signal(self.command.ends_by)
 
     def kill(self) -> None:
         """SIGKILL for the whole group; returns when the process itself is gone."""

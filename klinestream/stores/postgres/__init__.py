@@ -1,0 +1,1 @@
+"""Topics as tables of PostgreSQL: `klinestream store postgres`."""
