@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from klinestream.market.errors import ConfigError
 from klinestream.runtime.feed_sections import BooksConfig, FinnhubConfig, TradesConfig
 from klinestream.runtime.ingest_section import IngestConfig
+from klinestream.runtime.postgres_section import PostgresConfig
 from klinestream.runtime.sections import (
     ArchiveConfig,
     CandlesConfig,
@@ -57,6 +58,7 @@ class Config(BaseSettings):
     archive: ArchiveConfig = ArchiveConfig()
     proof: ProofConfig = ProofConfig()
     models: ModelsConfig = ModelsConfig()
+    postgres: PostgresConfig = PostgresConfig()
     server: ServerConfig = ServerConfig()
     client: ClientConfig = ClientConfig()
     stack: StackConfig = StackConfig()

@@ -339,6 +339,8 @@ class StackConfig(Section):
     """What Flink's task managers speak to."""
     standin_port: Port = 8090
     """The stand-in exchange."""
+    postgres_port: Port = 5433
+    """PostgreSQL, with `--with postgres`; its usual port may be that of another one."""
     task_managers: Annotated[int, Field(ge=1, le=16)] = 1
     """Flink task managers."""
     task_slots: Annotated[int, Field(ge=1, le=32)] = 4
