@@ -24,6 +24,7 @@ from klinestream.cli import (
     replay,
     server,
     standin,
+    store,
     symbols,
     topics,
     up,
@@ -55,6 +56,7 @@ app.command()(alerts.alerts)
 app.add_typer(archive.app, name="archive")
 app.add_typer(replay.app, name="replay")
 app.add_typer(standin.app, name="standin")
+app.add_typer(store.app, name="store")
 app.add_typer(topics.app, name="topics")
 app.add_typer(symbols.app, name="symbols")
 app.add_typer(job.app, name="job")

@@ -16,6 +16,7 @@ from klinestream.runtime.kafka.kafka_python import connection_settings
 from klinestream.runtime.sections import KafkaConfig
 
 _REQUEST_MS = 15_000
+_NO_ID = "00000000-0000-0000-0000-000000000000"
 _NOT_FOR_ADMIN = ("allow_auto_create_topics", "metrics_enabled")
 
 
@@ -74,6 +75,19 @@ class TopicAdmin:
             resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in sorted(there)]
             settings = self._admin.describe_configs(resources, config_filter="all")["topic"]
         return {name: Existing(partitions[name], {key: str(held["value"]) for key, held in settings[name].items()}) for name in there}
+
+    def identities(self, topics: Sequence[Topic]) -> dict[str, str]:
+        """Those of `topics` that the broker has → an id that no other topic ever has, one made anew under the name included.
+
+        Brokers older than 2.8 give topics no ids: there it is cluster and name.
+        """
+        named = {self._config.topic_prefix + topic.name: topic.name for topic in topics}
+        with self._asking("look up topics"):
+            there = sorted(set(self._admin.list_topics()) & named.keys())
+            described = self._admin.describe_topics(there) if there else []
+            ids = {topic["name"]: str(topic.get("topic_id") or _NO_ID) for topic in described}
+            cluster = self._admin.describe_cluster()["cluster_id"] if _NO_ID in ids.values() else ""
+        return {named[name]: f"{cluster}/{name}" if topic_id == _NO_ID else topic_id for name, topic_id in ids.items()}
 
     def create(self, topics: Sequence[Topic]) -> list[str]:
         """Make the topics that are missing, and return their names; what exists is left as it is."""

@@ -1,0 +1,275 @@
+"""`klinestream store postgres`: topics into tables, each record once in effect.
+
+    topics ─► gathered, folded ─► one transaction: rows merged, positions set ─► where the next start goes on
+              half a second, or      ▲
+              when it is full        └── refused? all of it is read again from where the database says
+
+Rows and positions stand or fall together, and a record that is stored again changes nothing. So kills at any moment, restarts, replays and
+a second sink beside this one all come to the same tables. While the database is away nothing is read: the topics hold it.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+
+import structlog
+from psycopg import errors
+
+from klinestream.market.errors import BrokerError, StoreError
+from klinestream.market.topics import PUBLISHED_HEADER
+from klinestream.runtime.config import Config
+from klinestream.runtime.kafka import Reader, Record, open_reader
+from klinestream.runtime.kafka.delivery import unknown_topic
+from klinestream.runtime.metrics import MetricsServer
+from klinestream.runtime.signals import told_to_end
+from klinestream.runtime.topic_admin import TopicAdmin
+from klinestream.stores.postgres import merging, migrating, positions
+from klinestream.stores.postgres.connecting import Database, asking, connect
+from klinestream.stores.postgres.letters import Letters
+from klinestream.stores.postgres.metrics import PostgresMetrics
+from klinestream.stores.postgres.partitions import Partitions
+from klinestream.stores.postgres.patience import Patience, again_and_again
+from klinestream.stores.postgres.positions import Found, Start
+from klinestream.stores.postgres.rows import Batch, Place, Shape, batch_of
+
+log = structlog.get_logger()
+
+CLIENT_ID = "klinestream-store-postgres"
+_CONNECT_S = 3.0
+_POLL_S = 0.25
+_LOOK_S = 10.0
+"""How often lag and the topics' ids are looked up."""
+_KEEP_HOUSE_S = 600.0
+_BYTES_MOST = 64 << 20
+# What a value is to be refused for, whoever tries: the record goes to the dead letters, and not the batch.
+_REFUSED = (errors.DataError, errors.ProgramLimitExceeded)
+
+
+def run(config: Config, from_beginning: bool = False) -> None:
+    """Store until SIGTERM or SIGINT, then what has been gathered. Raises ConfigError, and SchemaError where tables are others."""
+    metrics = PostgresMetrics()
+    with told_to_end() as ending, ExitStack() as stack:
+        sink = Sink(config, metrics, ending, from_beginning)
+        own = config.postgres
+        if own.metrics_port:
+            stack.callback(MetricsServer(own.metrics_host, own.metrics_port, metrics.registry, sink.faults).close)
+        sink.run()
+    log.info("stopped")
+
+
+class Sink:
+    """Reads topics on from where the tables stand. Not for several threads at once."""
+
+    def __init__(
+        self,
+        config: Config,
+        metrics: PostgresMetrics,
+        ending: threading.Event,
+        from_beginning: bool = False,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        """Connects to nothing yet."""
+        wait_s = min(_CONNECT_S, config.kafka.connect_timeout_s)
+        self._config = config.model_copy(update={"kafka": config.kafka.model_copy(update={"connect_timeout_s": wait_s})})
+        self._metrics, self._ending, self._now_ms = metrics, ending, now_ms
+        self._from_beginning = from_beginning
+        self._tables = {table.name: table for table in config.postgres.chosen}
+        self._topics = [table.topic for table in config.postgres.chosen]
+        self._shapes = {table.topic.name: Shape(table, config.postgres.kept_days(table)) for table in config.postgres.chosen}
+        self._kafka_fault, self._database_fault = "not connected to Kafka yet", "not connected to PostgreSQL yet"
+        self._kafka_patience, self._database_patience = Patience(), Patience()
+        self._positions: dict[Place, int] = {}
+        self._oldest_ms = 0
+        """When the oldest record was published that was read and is not stored; 0 for none."""
+        metrics.oldest.set_function(lambda: (self._now_ms() - self._oldest_ms) / 1000 if self._oldest_ms else 0.0)
+
+    def faults(self) -> list[str]:
+        """What is wrong right now."""
+        return [fault for fault in (self._kafka_fault, self._database_fault) if fault]
+
+    def run(self) -> None:
+        """Go on until the end, whatever becomes of broker and database. Raises SchemaError."""
+        again_and_again(self._with_kafka, BrokerError, self._kafka_patience, self._ending, self._kafka_trouble)
+
+    def _with_kafka(self) -> None:
+        with ExitStack() as stack:
+            reader = stack.enter_context(closing(open_reader(self._config.kafka, CLIENT_ID)))
+            admin = stack.enter_context(closing(TopicAdmin(self._config.kafka)))
+            letters = stack.enter_context(closing(Letters(self._config.kafka, CLIENT_ID)))
+            self._kafka_fault = ""
+
+            def session() -> None:
+                with asking("store"), closing(connect(self._config)) as connection:
+                    _Session(self, reader, admin, letters, connection).run()
+
+            def trouble(error: BaseException, wait_s: float) -> None:
+                self._database_trouble(error, wait_s)
+                self._measure_lag(reader)
+
+            again_and_again(session, StoreError, self._database_patience, self._ending, trouble)
+
+    def _kafka_trouble(self, error: BaseException, wait_s: float) -> None:
+        self._kafka_fault = str(error)
+        self._metrics.failures.labels("kafka").inc()
+        log.warning("kafka in trouble, trying again", reason=str(error), again_in_s=round(wait_s, 2))
+
+    def _database_trouble(self, error: BaseException, wait_s: float) -> None:
+        self._database_fault = str(error)
+        self._oldest_ms = self._oldest_ms or self._now_ms()
+        self._metrics.failures.labels("database").inc()
+        self._metrics.up.set(0)
+        log.warning("database in trouble, trying again", reason=str(error), again_in_s=round(wait_s, 2))
+
+    def _measure_lag(self, reader: Reader) -> None:
+        for topic in self._topics:
+            bounds = reader.bounds(topic.name)
+            behind = [end - self._positions.get((topic.name, partition), first) for partition, (first, end) in bounds.items()]
+            self._metrics.lag.labels(topic.name).set(sum(max(0, one) for one in behind))
+
+
+class _Session:
+    """One life of the connections; any failure ends it, and the next one begins at the database's positions."""
+
+    def __init__(self, sink: Sink, reader: Reader, admin: TopicAdmin, letters: Letters, connection: Database) -> None:
+        self._sink, self._reader, self._admin, self._letters, self._connection = sink, reader, admin, letters, connection
+        self._partitions = Partitions(connection)
+        self._ids: dict[str, str] = {}
+        self._next_look_s = self._next_house_s = 0.0
+
+    def run(self) -> None:
+        """Store until the end. Raises BrokerError and StoreError."""
+        sink = self._sink
+        own = sink._config.postgres
+        if own.migrate:
+            for script in migrating.migrate(self._connection, own.namespace):
+                log.info("schema brought forward", script=script.name)
+        else:
+            migrating.require_current(self._connection, own.namespace)
+        self._begin()
+        sink._database_fault = ""
+        sink._metrics.up.set(1)
+        while not sink._ending.is_set():
+            self._look_after()
+            records = self._gather()
+            if records:
+                self._store(records)
+                sink._database_patience.reset()
+            sink._kafka_patience.reset()
+
+    def _begin(self) -> None:
+        """Read on from where the database says."""
+        sink, assigned = self._sink, dict[Place, int]()
+        self._ids = self._admin.identities(sink._topics)
+        if missing := [topic.name for topic in sink._topics if topic.name not in self._ids]:
+            raise BrokerError(unknown_topic(missing[0]))
+        if sink._from_beginning:
+            positions.forget(self._connection, list(self._ids.values()))
+            sink._from_beginning = False
+        held = positions.read(self._connection)
+        for topic, topic_id in self._ids.items():
+            if positions.known_before(self._connection, topic, topic_id):
+                sink._metrics.anew.labels(topic).inc()
+                log.warning("a topic was made anew: it is read from its first record, and rows of the old one stay", topic=topic)
+            for partition, (first, end) in self._reader.bounds(topic).items():
+                begin = positions.start(held.get((topic_id, partition)), first, end)
+                self._tell((topic, partition), begin)
+                assigned[topic, partition] = begin.offset
+        self._reader.assign(assigned)
+        sink._positions = assigned
+        log.info("storing", tables=len(sink._tables), partitions=len(assigned), schema=sink._config.postgres.namespace)
+
+    def _tell(self, place: Place, begin: Start) -> None:
+        """What was found where a partition goes on: counted, logged, and told to who watches the pipeline."""
+        topic, partition = place
+        if begin.found is Found.NOTHING:
+            return
+        log.error(begin.found.value, topic=topic, partition=partition, lost=begin.lost, goes_on_at=begin.offset)
+        if begin.found is Found.SHORTER:
+            positions.set_back(self._connection, {(self._ids[topic], partition): begin.offset})
+        detail = f"{topic}, partition {partition}: {begin.found.value}; {begin.lost} lost, goes on at {begin.offset}"
+        self._letters.skipped(detail, self._sink._now_ms())
+        self._sink._metrics.lost.labels(topic).inc(begin.lost)
+
+    def _look_after(self) -> None:
+        """Now and then: lag, topics that were made anew, partitions to come and those that are over."""
+        now_s = time.monotonic()
+        if now_s >= self._next_house_s:
+            self._next_house_s = now_s + _KEEP_HOUSE_S
+            for name, table in self._sink._tables.items():
+                self._partitions.make_ahead(table, self._sink._now_ms())
+                keep = self._sink._config.postgres.kept_days(table)
+                self._sink._metrics.dropped.labels(name).inc(self._partitions.drop_expired(table, keep, self._sink._now_ms()))
+        if now_s >= self._next_look_s:
+            self._next_look_s = now_s + _LOOK_S
+            if self._ids and self._admin.identities(self._sink._topics) != self._ids:
+                self._begin()
+            self._sink._measure_lag(self._reader)
+
+    def _gather(self) -> list[Record]:
+        """What has come, for as long as a batch is gathered."""
+        own, sink = self._sink._config.postgres, self._sink
+        records: list[Record] = []
+        size, until_s = 0, 0.0
+        while not sink._ending.is_set() and len(records) < own.batch_rows and size < _BYTES_MOST:
+            left_s = until_s - time.monotonic() if records else _POLL_S
+            if left_s <= 0:
+                break
+            got = self._reader.poll(min(_POLL_S, left_s))
+            if got and not records:
+                until_s = time.monotonic() + own.batch_s
+            records += got
+            size += sum(len(record.value or b"") for record in got)
+            if not records:
+                break
+        if records and not sink._oldest_ms:
+            sink._oldest_ms = min(map(_published_ms, records))
+        return records
+
+    def _store(self, records: Sequence[Record]) -> None:
+        """Store records; where one of them is refused for what it holds, all others."""
+        sink = self._sink
+        batch = batch_of(records, sink._shapes, sink._now_ms())
+        began_s = time.monotonic()
+        try:
+            self._write(batch)
+        except _REFUSED as error:
+            if len(records) > 1:
+                middle = len(records) // 2
+                self._store(records[:middle])
+                self._store(records[middle:])
+                return
+            batch = Batch(positions=batch.positions, records=batch.records, bad=[(records[0], f"PostgreSQL: {_first_line(error)}")])
+            self._write(batch)
+        sink._metrics.seconds.observe(time.monotonic() - began_s)
+        sink._metrics.stored.set(sink._now_ms() / 1000)
+        sink._oldest_ms = 0
+
+    def _write(self, batch: Batch) -> None:
+        sink = self._sink
+        if batch.bad:
+            # Before the positions: what is told twice is harmless, what is not told is not.
+            self._letters.bad(batch.bad, sink._now_ms())
+        for name, rows in batch.rows.items():
+            self._partitions.require(sink._tables[name], map(sink._shapes[sink._tables[name].topic.name].time, rows.values()))
+        changed = merging.store(self._connection, sink._tables, batch, self._ids)
+        sink._positions |= batch.positions
+        sink._metrics.dead_letters.inc(len(batch.bad))
+        for metric, counts in (
+            (sink._metrics.records, batch.records),
+            (sink._metrics.rows, changed),
+            (sink._metrics.expired, batch.expired),
+        ):
+            for table, count in counts.items():
+                metric.labels(table).inc(count)
+
+
+def _published_ms(record: Record) -> int:
+    for name, value in record.headers:
+        if name == PUBLISHED_HEADER and value is not None and value.isdigit() and len(value) < 14:
+            return int(value)
+    return max(record.timestamp_ms, 1)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
