@@ -90,10 +90,11 @@ def verify(
     from klinestream.runtime.topic_admin import TopicAdmin
     from klinestream.stores.postgres import migrating
     from klinestream.stores.postgres.connecting import asking, connect
+    from klinestream.stores.postgres.rows import Shape
     from klinestream.stores.postgres.verify import CLIENT_ID, compared
 
     config: Config = ctx.obj
-    shown = Shown("table", "records", "rows due", "equal", "missing", "different", "newer", "older than the topic", "unusable")
+    shown = Shown("table", "records", "rows due", "equal", "missing", "different", "newer", "beyond", "unusable")
     console, wrong = _console(), False
     with (
         closing(open_reader(config.kafka, CLIENT_ID)) as reader,
@@ -105,7 +106,7 @@ def verify(
         migrating.require_current(connection, config.postgres.namespace)
         for table in _chosen(config, tables):
             going.update(table.name)
-            found = compared(connection, reader, admin, table, config.postgres.kept_days(table), time.time_ns() // 1_000_000)
+            found = compared(connection, reader, admin, Shape(table, config.postgres.kept_days(table)), time.time_ns() // 1_000_000)
             counts = (found.records, found.due, found.equal, found.missing, found.different, found.newer, found.further, found.unusable)
             shown.add_row(table.name, *(f"{count:,}" for count in counts))
             wrong |= bool(found.missing or found.different)

@@ -42,7 +42,9 @@ def up(  # noqa: PLR0917  # typer passes options by name
     frames: Annotated[Path | None, typer.Option(help="Folder of recorded frames that the stand-in serves.")] = None,
     also: Annotated[
         list[str] | None,
-        typer.Option("--with", help="Parts to add: trades, books, finnhub, ingest; several joined by commas, or the option again."),
+        typer.Option(
+            "--with", help="Parts to add: trades, books, finnhub, ingest, postgres; several joined by commas, or the option again."
+        ),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over: forget topics and checkpoints.")] = False,
     no_table: Annotated[bool, typer.Option("--no-table", help="Plain lines in place of the live table.")] = False,

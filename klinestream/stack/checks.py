@@ -13,7 +13,7 @@ import psutil
 
 from klinestream.market.errors import KlinestreamError, StackError
 from klinestream.runtime.config import Config
-from klinestream.stack import extras, jars
+from klinestream.stack import extras, jars, plans
 from klinestream.stack.java import java
 
 GIB = 1 << 30
@@ -53,6 +53,8 @@ def ports(config: Config, with_standin: bool, also: tuple[str, ...] = ()) -> Map
     if config.signals.webhook_url and config.signals.metrics_port:
         wanted["signals.metrics_port"] = config.signals.metrics_port
     wanted |= {f"{name}.metrics_port": port for name in also if (port := extras.metrics(config, name)[1])}
+    if plans.runs_database(config, also):
+        wanted["stack.postgres_port"] = config.stack.postgres_port
     if with_standin:
         wanted["stack.standin_port"] = config.stack.standin_port
     return wanted

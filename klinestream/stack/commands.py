@@ -29,6 +29,7 @@ PROOF = ("klinestream", "verify", "replay", "--follow")
 TRADES = ("klinestream", "feed", "trades")
 BOOKS = ("klinestream", "feed", "books")
 FINNHUB = ("klinestream", "feed", "finnhub")
+STORE_POSTGRES = ("klinestream", "store", "postgres")
 # A job's client takes seconds until it looks for the topics, which are made meanwhile.
 _TOPICS_S = "20"
 

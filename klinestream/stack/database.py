@@ -92,7 +92,7 @@ def format_command(layout: Layout) -> Command:
     return Command("database-format", (*_as_another(layout), *arguments), {_PASSWORD: _password(layout)})
 
 
-def before_start(layout: Layout) -> None:
+def take_name(layout: Layout) -> None:
     """A data folder that is whole takes its name; whose it is, it stays."""
     if not is_formatted(layout):
         (layout.postgres / "new").rename(layout.postgres / "data")

@@ -24,15 +24,21 @@ class Extra:
     """The Flink job that belongs to it."""
     output: Topic | None = None
     """What tells that the job flows."""
+    needs: tuple[str, ...] = ()
+    """Parts that it waits for beside the topics, if they are there."""
 
 
 TRADES = "trades"
 """Also what `windows.source` calls them."""
+POSTGRES = "postgres"
+DATABASE = "database"
+"""The server that the stack runs for `postgres`, unless `postgres.url` says where another one is."""
 EXTRAS = {
     TRADES: Extra(commands.TRADES, job="trade_windows", output=TRADE_WINDOWS),
     "books": Extra(commands.BOOKS),
     "finnhub": Extra(commands.FINNHUB),
     "ingest": Extra(commands.INGEST, asks_exchange=False, observed="ingest"),
+    POSTGRES: Extra(commands.STORE_POSTGRES, asks_exchange=False, observed="postgres", needs=(DATABASE,)),
 }
 
 

@@ -53,7 +53,7 @@ class Layout:
         """Forget everything but the jars, savepoints, which were made on purpose, and the archive, which is put aside as `archive-1`, …"""
         if self.archive.exists():
             self.archive.rename(next(folder for number in count(1) if not (folder := self.root / f"archive-{number}").exists()))
-        for folder in (self.kafka, self.flink_conf, self.checkpoints, self.flink_scratch, self.logs):
+        for folder in (self.kafka, self.flink_conf, self.checkpoints, self.flink_scratch, self.postgres, self.logs):
             shutil.rmtree(folder, ignore_errors=True)
         self.make()
 

@@ -8,9 +8,10 @@ import httpx
 
 from klinestream.market.errors import StackError
 from klinestream.runtime.config import Config
+from klinestream.runtime.postgres_section import PostgresConfig
 from klinestream.runtime.sections import ArchiveConfig
 from klinestream.runtime.server_sections import ServerConfig
-from klinestream.stack import broker, commands, extras, flink, jobs
+from klinestream.stack import broker, commands, database, extras, flink, jobs
 from klinestream.stack.layout import Layout
 from klinestream.stack.part import Plan
 
@@ -19,6 +20,7 @@ _ANSWER_S = 0.5
 BROKER = "broker"
 JOB_MANAGER = "job-manager"
 TOPICS = "topics"
+_FORMAT = f"{extras.DATABASE}-format"
 
 
 def plans(config: Config, layout: Layout, cluster: jobs.Cluster, with_standin: bool, also: tuple[str, ...] = ()) -> list[Plan]:
@@ -30,7 +32,8 @@ def plans(config: Config, layout: Layout, cluster: jobs.Cluster, with_standin: b
         *(_task_manager(number, config, layout, cluster) for number in range(1, config.stack.task_managers + 1)),
         *([_standin(config)] if with_standin else []),
         _producer(config, with_standin),
-        *(_extra(name, config, with_standin) for name in also),
+        *(_database(config, layout) if runs_database(config, also) else []),
+        *(_extra(name, with_database(config, also), with_standin, runs_database(config, also)) for name in also),
         _server(config, also),
         _repair(config),
         *([_alerts(config)] if config.signals.webhook_url else []),
@@ -84,11 +87,34 @@ def _producer(config: Config, with_standin: bool) -> Plan:
     return Plan("producer", lambda: commands.own("producer", commands.PRODUCER, config), is_up, needs, port or None)
 
 
-def _extra(name: str, config: Config, with_standin: bool) -> Plan:
+def _extra(name: str, config: Config, with_standin: bool, with_database: bool) -> Plan:
     host, port = extras.metrics(config, name)
     is_up = _answers(f"http://{_reached(host)}:{port}/metrics") if port else lambda: True
     needs = (TOPICS, "standin") if with_standin and extras.EXTRAS[name].asks_exchange else (TOPICS,)
-    return Plan(name, extras.command(config, name), is_up, needs, port or None)
+    further = extras.EXTRAS[name].needs if with_database else ()
+    return Plan(name, extras.command(config, name), is_up, (*needs, *further), port or None)
+
+
+def _database(config: Config, layout: Layout) -> list[Plan]:
+    """The server, and before its first start its data folder."""
+    port = config.stack.postgres_port
+    server = partial(Plan, extras.DATABASE, lambda: database.command(layout), lambda: _listens(port), port=port)
+    if database.is_formatted(layout):
+        return [server()]
+    make = Plan(_FORMAT, lambda: database.format_command(layout), bool, once=True, before_start=lambda: database.make_room(layout))
+    return [make, server(needs=(_FORMAT,), before_start=lambda: database.take_name(layout))]
+
+
+def runs_database(config: Config, also: tuple[str, ...]) -> bool:
+    """Whether the stack runs a PostgreSQL server: where it is asked for, and no other one is named."""
+    return extras.POSTGRES in also and config.postgres.url == PostgresConfig().url
+
+
+def with_database(config: Config, also: tuple[str, ...]) -> Config:
+    """The configuration with the database's place: where nothing else is set, the one that runs here."""
+    if not runs_database(config, also):
+        return config
+    return config.model_copy(update={"postgres": config.postgres.model_copy(update={"url": database.url(config.stack.postgres_port)})})
 
 
 def _server(config: Config, also: tuple[str, ...]) -> Plan:

@@ -17,7 +17,7 @@ from klinestream.market.errors import StackError
 from klinestream.market.topics import KLINES, PROVISIONAL_CANDLES, WINDOWS, Topic
 from klinestream.runtime.config import Config
 from klinestream.runtime.lock import FileLock
-from klinestream.stack import broker, checks, commands, extras, flink, jars, jobs, plans
+from klinestream.stack import broker, checks, commands, database, extras, flink, jars, jobs, plans
 from klinestream.stack.guardian import Guardian
 from klinestream.stack.java import share_classes
 from klinestream.stack.job_keeper import JobKeeper
@@ -37,7 +37,7 @@ _ROOM_EVERY_S = 10.0
 _STOP_ORDER: tuple[tuple[str, ...], ...] = (
     ("server", "producer", *extras.EXTRAS, "repair", "alerts", "proof", "archive", "standin", "topics", "format"),
     ("task-manager", "job-manager"),
-    ("broker",),
+    ("broker", extras.DATABASE),
 )
 _STOP_EACH_S = 2.5
 
@@ -96,6 +96,8 @@ class Supervisor:
             jars.fetch(self._layout.jars, tell=self._tell)
             share_classes()
             broker.prepare(self._layout, self.config.stack.broker_port, self.config.stack.controller_port)
+            if plans.runs_database(self.config, self._also):
+                database.prepare(self._layout, self.config.stack.postgres_port)
             flink.prepare(self._layout, self._flink_ports(), self.config.stack.task_slots)
             self._guardian = Guardian(self._mark)
         except BaseException:

@@ -11,8 +11,9 @@ from server.pipeline.samples import STARTED, Samples, Spread, Trail
 PRODUCER, REPAIR, ALERTS = "klinestream_producer_", "klinestream_repair_", "klinestream_alerts_"
 ARCHIVE, PROOF, SERVER = "klinestream_archive_", "klinestream_replay_", "klinestream_server_"
 FEED = "klinestream_feed_"
+POSTGRES = "klinestream_postgres_"
 ROUTE = "/api/v1/pipeline"
-OPTIONAL = frozenset({"alerts", "archive", "proof", "feed", "ingest"})
+OPTIONAL = frozenset({"alerts", "archive", "proof", "feed", "ingest", "postgres"})
 """Kinds of parts that need not be there: one that was never reached is no fault."""
 
 
@@ -49,6 +50,7 @@ def part_of(answer: Answer, now_ms: int) -> Part:
         "alerts": _alerts,
         "archive": _archive,
         "proof": _proof,
+        "postgres": _postgres,
         "server": _server,
         "feed": _feed,
     }
@@ -259,6 +261,26 @@ def _archive(answer: Answer, samples: Samples, now_ms: int) -> Part:
             "compacted": samples.total(f"{name}files_compacted_total"),
             "lost": samples.count(f"{name}offsets_lost_total"),
             "reconnects": samples.total(f"{name}reconnects_total"),
+        },
+    )
+
+
+def _postgres(answer: Answer, samples: Samples, now_ms: int) -> Part:
+    name = POSTGRES
+    return _part(
+        answer,
+        samples,
+        now_ms,
+        per_s=answer.trail.rate(f"{name}records_total"),
+        behind=_whole(samples.total(f"{name}lag_records")),
+        age_s=samples.total(f"{name}oldest_unsaved_seconds"),
+        dead_letters=_whole(samples.total(f"{name}dead_letters_total")),
+        figures={
+            "records": samples.count(f"{name}records_total"),
+            "rows": samples.count(f"{name}rows_total"),
+            "expired": samples.total(f"{name}records_expired_total"),
+            "lost": samples.count(f"{name}offsets_lost_total"),
+            "failures": samples.count(f"{name}failures_total"),
         },
     )
 

@@ -51,7 +51,7 @@ class TestPostgres:
             made = Process(database.format_command(self.layout), self.layout.logs / "initdb.log", self._mark)
             eventually(lambda: made.poll() is not None, _START_S, "the data folder is made")
             assert made.poll() == 0, made.last_words()
-        database.before_start(self.layout)
+        database.take_name(self.layout)
         self._process = Process(database.command(self.layout), self.layout.logs / "database.log", self._mark)
         eventually(self._answers, _START_S, "the database takes connections")
 

@@ -22,6 +22,7 @@ class Store:
 
     def __init__(self, broker: TestBroker, postgres: TestPostgres, folder: Path, namespace: str = "klinestream", **settings: str) -> None:
         [self.port] = free_ports(1)
+        self.namespace = namespace
         self.log = folder / f"store-{self.port}.log"
         own = {"KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers, "KAFKA__CLIENT": "confluent-kafka"}
         own |= {"POSTGRES__URL": postgres.url, "POSTGRES__PASSWORD": postgres.password, "POSTGRES__NAMESPACE": namespace}

@@ -41,6 +41,7 @@ _POLL_S = 0.25
 _LOOK_S = 10.0
 """How often lag and the topics' ids are looked up."""
 _KEEP_HOUSE_S = 600.0
+_SLOW_S = 30.0
 _BYTES_MOST = 64 << 20
 # What a value is to be refused for, whoever tries: the record goes to the dead letters, and not the batch.
 _REFUSED = (errors.DataError, errors.ProgramLimitExceeded)
@@ -82,11 +83,17 @@ class Sink:
         self._positions: dict[Place, int] = {}
         self._oldest_ms = 0
         """When the oldest record was published that was read and is not stored; 0 for none."""
+        self._waiting_since_s = 0.0
+        """Since when records that were read wait for the database; 0 for none."""
         metrics.oldest.set_function(lambda: (self._now_ms() - self._oldest_ms) / 1000 if self._oldest_ms else 0.0)
 
     def faults(self) -> list[str]:
         """What is wrong right now."""
-        return [fault for fault in (self._kafka_fault, self._database_fault) if fault]
+        faults = [fault for fault in (self._kafka_fault, self._database_fault) if fault]
+        since_s = self._waiting_since_s
+        if since_s and (waited_s := time.monotonic() - since_s) > _SLOW_S:
+            faults.append(f"a batch has waited for {waited_s:.0f} s for PostgreSQL")
+        return faults
 
     def run(self) -> None:
         """Go on until the end, whatever becomes of broker and database. Raises SchemaError."""
@@ -222,8 +229,9 @@ class _Session:
             size += sum(len(record.value or b"") for record in got)
             if not records:
                 break
-        if records and not sink._oldest_ms:
-            sink._oldest_ms = min(map(_published_ms, records))
+        if records:
+            sink._waiting_since_s = sink._waiting_since_s or time.monotonic()
+            sink._oldest_ms = sink._oldest_ms or min(map(_published_ms, records))
         return records
 
     def _store(self, records: Sequence[Record]) -> None:
@@ -243,7 +251,7 @@ class _Session:
             self._write(batch)
         sink._metrics.seconds.observe(time.monotonic() - began_s)
         sink._metrics.stored.set(sink._now_ms() / 1000)
-        sink._oldest_ms = 0
+        sink._oldest_ms, sink._waiting_since_s = 0, 0.0
 
     def _write(self, batch: Batch) -> None:
         sink = self._sink

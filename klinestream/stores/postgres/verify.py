@@ -2,8 +2,8 @@
 
     topic, from its first record to the stored position ─► copied as it is ─► the best of each identity ─► beside the table
 
-The best record is found by sorting, not by the sink's merge. A row may be better than all that the topic has: stored since, or from a record
-that the broker has dropped meanwhile; and a table goes farther back than its topic. Neither is a fault.
+The best record is found by sorting, not by the sink's merge. A row may be better than all that the topic has: stored
+since, or from a record that the broker has dropped meanwhile; and a table goes farther back than its topic. Neither is a fault.
 """
 
 from collections.abc import Iterator
@@ -38,18 +38,18 @@ class Compared:
     newer: int = 0
     """Rows that are better than the topic's best up to the position."""
     further: int = 0
-    """Rows of which the topic holds no record any more."""
+    """Rows of which the topic holds no record up to the position: stored since, or older than what it still has."""
 
 
-def compared(connection: Database, reader: Reader, admin: TopicAdmin, table: Table, keep_days: int, now_ms: int) -> Compared:
+def compared(connection: Database, reader: Reader, admin: TopicAdmin, shape: Shape, now_ms: int) -> Compared:
     """Compare one table. Raises BrokerError and StoreError."""
-    found = Compared()
+    found, table = Compared(), shape.table
     raw, due = f"raw_{table.name}", f"due_{table.name}"
     with connection.transaction():
         connection.execute("SET LOCAL statement_timeout = 0")
         ends = _stored(connection, admin, table)
         connection.execute(merging.staging(table, raw, ", topic_offset bigint").encode())
-        merging.copy(connection, raw, _rows(reader, table, Shape(table, keep_days), ends, now_ms, found))
+        merging.copy(connection, raw, _rows(reader, shape, ends, now_ms, found))
         connection.execute(f"CREATE TEMPORARY TABLE {due} ON COMMIT DROP AS {_best(table, raw)}".encode())
         row = connection.execute(_compare(table, due).encode()).fetchone()
     if row is not None:
@@ -66,9 +66,9 @@ def _stored(connection: Database, admin: TopicAdmin, table: Table) -> dict[int, 
     return {partition: offset for (held, partition), offset in positions.read(connection).items() if held == topic_id}
 
 
-def _rows(reader: Reader, table: Table, shape: Shape, ends: dict[int, int], now_ms: int, found: Compared) -> Iterator[Row]:
+def _rows(reader: Reader, shape: Shape, ends: dict[int, int], now_ms: int, found: Compared) -> Iterator[Row]:
     """All rows that the topic gives up to `ends`, each with its offset behind it."""
-    topic = table.topic.name
+    topic = shape.table.topic.name
     at = {partition: first for partition, (first, _) in reader.bounds(topic).items() if partition in ends}
     reader.assign({(topic, partition): first for partition, first in at.items()})
     kept_ms, silent = shape.first_kept_ms(now_ms), 0
