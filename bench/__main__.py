@@ -23,6 +23,7 @@ from bench import (
     page,
     producer,
     serving,
+    store_postgres,
     throughput,
     trade_windows,
     trades,
@@ -49,6 +50,7 @@ class What(StrEnum):
     INGEST = "ingest"
     BOOKS = "books"
     IMPORT_FILES = "import_files"
+    STORE_POSTGRES = "store_postgres"
 
 
 MEASURES: dict[What, Callable[[Report, Path], None]] = {
@@ -68,6 +70,7 @@ MEASURES: dict[What, Callable[[Report, Path], None]] = {
     What.INGEST: ingest.measure,
     What.BOOKS: books.measure,
     What.IMPORT_FILES: import_files.measure,
+    What.STORE_POSTGRES: store_postgres.measure,
 }
 
 

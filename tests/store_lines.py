@@ -21,7 +21,7 @@ _SYMBOLS = ("BTCUSDT", "ETHUSDT", "DOGEUSDT", "FINNHUB:AAPL")
 
 
 def line(table: Table, chosen: random.Random, now_ms: int, minutes: int = 60) -> Fields:
-    """A record's fields. Identities are few, so that many come again and corrected; to one identity and rank belong the same fields always."""
+    """A record's fields. Identities are few, so that many come again, corrected; to an identity and rank belong always the same fields."""
     decisive = {*table.identity, *(name for name, _ in table.rank)}
     if table.topic in _LEDGERS:
         decisive = decisive - {"gap"} | {"symbol", "from_time", "from_id"}

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import Field
 from enum import StrEnum
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 import orjson
@@ -245,7 +245,12 @@ def _one_of(known: Iterable[Word], name: str, value: str) -> Word:
 def decode_event(event: type[Event], line: bytes) -> Event:
     """The value of a record as an event, each field by its kind; raises RecordError. Enums come back as their values."""
     record = _object(line)
-    return event(**{field.name: _read(record, name, field) for name, field in wire_fields(event).items()})
+    return event(**{field.name: _read(record, name, field) for name, field in _fields_of(event)})
+
+
+@cache
+def _fields_of(event: type[Any]) -> tuple[tuple[str, Field[Any]], ...]:
+    return tuple(wire_fields(event).items())
 
 
 def _read(record: dict[str, Any], name: str, field: Field[Any]) -> Any:

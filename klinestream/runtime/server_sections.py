@@ -62,7 +62,7 @@ class ServerConfig(Section):
         "archive=http://127.0.0.1:9111",
         "proof=http://127.0.0.1:9112",
     )
-    """Whom `/status` asks: `name=address`, producer, repair, alerts, archive, proof, feed, ingest, postgres, or with a suffix (`feed-books`)."""
+    """Whom `/status` asks, `name=address`: producer, repair, alerts, archive, proof, feed, ingest, postgres, also with a suffix (`feed-books`)."""  # noqa: E501  # a docstring is one line of a table
     flink_url: str = "http://127.0.0.1:8081"
     """Flink's REST interface, which `/status` asks for the jobs; empty for none."""
 
