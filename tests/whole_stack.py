@@ -20,8 +20,8 @@ class TestStack:
 
     __test__ = False
 
-    def __init__(self, folder: Path, symbols: str = "10", **tables: dict[str, object]) -> None:
-        """Start nothing; `symbols` as `klinestream up` takes them; `tables` of configuration win over the defaults."""
+    def __init__(self, folder: Path, symbols: str = "10", also: tuple[str, ...] = (), **tables: dict[str, object]) -> None:
+        """Start nothing; `symbols` and `also` as `klinestream up` takes them; `tables` of configuration win over the defaults."""
         names = ("broker_port", "controller_port", "flink_port", "flink_rpc_port", "standin_port")
         *ports, server_port, metrics_port, repair_port, archive_port, proof_port = free_ports(len(names) + 5)
         stack = dict(zip(names, ports, strict=True)) | {"state_dir": str(folder)}
@@ -38,7 +38,7 @@ class TestStack:
         options = up.Options(symbols=symbols)
         self.config = up.effective(load(None, **given, **tables), options)
         self.told: list[str] = []
-        self.supervisor = Supervisor(self.config, with_standin=True, tell=self.told.append)
+        self.supervisor = Supervisor(self.config, with_standin=True, tell=self.told.append, also=also)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self.supervisor.run, args=(self._stopping,), name="supervisor")
 

@@ -8,12 +8,17 @@ from typing import Any
 import yaml
 
 from klinestream.stack import commands
-from klinestream.stack.extras import EXTRAS
+from klinestream.stack.extras import EXTRAS, POSTGRES
 from klinestream.stack.supervisor import JOBS
 
 FILE = Path(__file__).parents[2] / "docker-compose.yml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+
+def service(name: str) -> str:
+    """The service that is a part of the local stack; a database has its own name there, and its sink another one."""
+    return "store-postgres" if name == POSTGRES else name
 
 
 def test_it_fits_the_compose_schema() -> None:
@@ -27,7 +32,7 @@ def test_its_commands_are_those_of_the_local_stack() -> None:
     """Each part of ours is started by the command that `klinestream up` starts it with."""
     parts = {"topics": commands.TOPICS, "standin": commands.STANDIN, "producer": commands.PRODUCER, "server": commands.SERVER}
     parts |= {"repair": commands.REPAIR, "alerts": commands.ALERTS, "archive": commands.ARCHIVE, "proof": commands.PROOF}
-    parts |= {name: extra.argv for name, extra in EXTRAS.items()}
+    parts |= {service(name): extra.argv for name, extra in EXTRAS.items()}
     assert {name: tuple(SERVICES[name]["command"]) for name in parts} == parts
     assert SERVICES["job-manager"]["command"][:2] == ["jobmanager.sh", "start-foreground"]
     assert SERVICES["task-manager"]["command"][:2] == ["taskmanager.sh", "start-foreground"]
@@ -60,4 +65,4 @@ def test_what_lasts_has_a_volume_and_what_serves_a_healthcheck() -> None:
     """Broker, Flink and archive keep theirs in volumes; all that serve say whether they are well."""
     assert all(SERVICES[name]["volumes"] for name in ("broker", "job-manager", "task-manager", "archive", "proof"))
     serving = ("broker", "standin", "producer", "job-manager", "repair", "alerts", "archive", "proof", "server")
-    assert all("healthcheck" in SERVICES[name] for name in (*serving, *EXTRAS))
+    assert all("healthcheck" in SERVICES[name] for name in (*serving, *map(service, EXTRAS)))
