@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import Field
 from enum import StrEnum
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import orjson
@@ -47,6 +47,8 @@ _CHOICE = wire_fields(SymbolChoice)
 _GAP = wire_fields(FeedGap)
 _ID_GAP = wire_fields(IdGap)
 _TRADE = wire_fields(Trade)
+_FIELDS: dict[type[Any], tuple[tuple[str, Field[Any]], ...]] = {}
+"""Event → its fields by wire name: as many as there are kinds of events, each found once."""
 AGGREGATED_MOST = 1_000_000  # trades in one record: the exchange's have some thousands, and sums over them are to be exact
 TRADE_ORIGINS = (Origin.LIVE, Origin.REST, Origin.POSTED, Origin.FILE)
 _GAP_STATES = frozenset(GapState)
@@ -245,12 +247,9 @@ def _one_of(known: Iterable[Word], name: str, value: str) -> Word:
 def decode_event(event: type[Event], line: bytes) -> Event:
     """The value of a record as an event, each field by its kind; raises RecordError. Enums come back as their values."""
     record = _object(line)
-    return event(**{field.name: _read(record, name, field) for name, field in _fields_of(event)})
-
-
-@cache
-def _fields_of(event: type[Any]) -> tuple[tuple[str, Field[Any]], ...]:
-    return tuple(wire_fields(event).items())
+    if event not in _FIELDS:
+        _FIELDS[event] = tuple(wire_fields(event).items())
+    return event(**{field.name: _read(record, name, field) for name, field in _FIELDS[event]})
 
 
 def _read(record: dict[str, Any], name: str, field: Field[Any]) -> Any:
