@@ -127,6 +127,7 @@ def _sink(broker: TestBroker, postgres: TestPostgres, folder: Path, rows: int) -
 
 def _jdbc(broker: TestBroker, flink: TestFlink, postgres: TestPostgres, folder: Path, rows: int) -> float:
     jars.fetch(folder / "jars", _JDBC_JARS)
+    connector = jars.connector(flink.layout.jars)
     types = {"window_start": "bigint", "window_end": "bigint", "since": "bigint", "symbol": "text", "rsi_ready": "boolean"}
     types |= {"points": "bigint", "revision": "bigint"}
     columns = ", ".join(f"{column.wire} {types.get(column.wire, 'double precision')}" for column in _TABLE.columns)
@@ -138,7 +139,8 @@ def _jdbc(broker: TestBroker, flink: TestFlink, postgres: TestPostgres, folder: 
         "URL": f"jdbc:postgresql://{database.HOST}:{postgres.port}/{database.DATABASE}",
         "USER": database.USER,
         "PASSWORD": postgres.password,
-        "JARS": ";".join((folder / "jars" / jar.file_name).as_uri() for jar in _JDBC_JARS),
+        # Set by a script, they take the place of what `flink run` was told: Kafka's connector has to be among them.
+        "JARS": ";".join(jar.as_uri() for jar in (*(folder / "jars" / jar.file_name for jar in _JDBC_JARS), connector)),
     }
     job = flink.submit(Path(__file__).parent / "jdbc_job.py", env={f"BENCH_{key}": value for key, value in found.items()})
     try:

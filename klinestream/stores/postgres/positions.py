@@ -62,6 +62,15 @@ def forget(connection: Database, topic_ids: Sequence[str]) -> None:
     connection.execute("DELETE FROM positions WHERE topic_id = ANY(%s)", (list(topic_ids),))
 
 
+def note(connection: Database, offsets: Mapping[tuple[str, int], int], topic_ids: Mapping[str, str]) -> None:
+    """Begin to hold positions, of (topic, partition); one that another sink has written meanwhile stays."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO positions (topic_id, partition, topic, next_offset) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            [(topic_ids[topic], partition, topic, offset) for (topic, partition), offset in sorted(offsets.items())],
+        )
+
+
 def set_back(connection: Database, starts: Mapping[tuple[str, int], int]) -> None:
     """Lower positions, where a broker lost what was stored."""
     for (topic_id, partition), offset in starts.items():

@@ -38,8 +38,8 @@ log = structlog.get_logger()
 CLIENT_ID = "klinestream-store-postgres"
 _CONNECT_S = 3.0
 _POLL_S = 0.25
-_LOOK_S = 10.0
-"""How often lag and the topics' ids are looked up."""
+_LOOK_S = 5.0
+"""How often lag, the topics' ids and the database are looked at."""
 _KEEP_HOUSE_S = 600.0
 _SLOW_S = 30.0
 _BYTES_MOST = 64 << 20
@@ -174,6 +174,7 @@ class _Session:
             positions.forget(self._connection, list(self._ids.values()))
             sink._from_beginning = False
         held = positions.read(self._connection)
+        known = {(topic, partition) for topic, topic_id in self._ids.items() for of, partition in held if of == topic_id}
         for topic, topic_id in self._ids.items():
             if positions.known_before(self._connection, topic, topic_id):
                 sink._metrics.anew.labels(topic).inc()
@@ -182,6 +183,8 @@ class _Session:
                 begin = positions.start(held.get((topic_id, partition)), first, end)
                 self._tell((topic, partition), begin)
                 assigned[topic, partition] = begin.offset
+        # A partition that was empty so far has a position too: what is dropped of it from now on is missed.
+        positions.note(self._connection, {place: offset for place, offset in assigned.items() if place not in known}, self._ids)
         self._reader.assign(assigned)
         sink._positions = assigned
         log.info("storing", tables=len(sink._tables), partitions=len(assigned), schema=sink._config.postgres.namespace)
@@ -209,7 +212,8 @@ class _Session:
                 self._sink._metrics.dropped.labels(name).inc(self._partitions.drop_expired(table, keep, self._sink._now_ms()))
         if now_s >= self._next_look_s:
             self._next_look_s = now_s + _LOOK_S
-            if self._ids and self._admin.identities(self._sink._topics) != self._ids:
+            self._connection.execute("SELECT 1")  # where nothing comes, nobody else would notice that it is away
+            if self._admin.identities(self._sink._topics) != self._ids:
                 self._begin()
             self._sink._measure_lag(self._reader)
 
