@@ -73,7 +73,7 @@ class Partitions:
         """See that there are partitions for all these times."""
         if self._hypertables:
             return
-        for begin in sorted({start_ms(table.span, time_ms) for time_ms in times_ms}):
+        for begin in sorted({start_ms(table.span, time_ms) for time_ms in set(times_ms)}):
             if name_of(table, begin) not in self._known:
                 self._make(table, begin)
 
