@@ -72,67 +72,68 @@ class Sink:
     ) -> None:
         """Connects to nothing yet."""
         wait_s = min(_CONNECT_S, config.kafka.connect_timeout_s)
-        self._config = config.model_copy(update={"kafka": config.kafka.model_copy(update={"connect_timeout_s": wait_s})})
-        self._metrics, self._ending, self._now_ms = metrics, ending, now_ms
-        self._from_beginning = from_beginning
-        self._tables = {table.name: table for table in config.postgres.chosen}
-        self._topics = [table.topic for table in config.postgres.chosen]
-        self._shapes = {table.topic.name: Shape(table, config.postgres.kept_days(table)) for table in config.postgres.chosen}
-        self._kafka_fault, self._database_fault = "not connected to Kafka yet", "not connected to PostgreSQL yet"
-        self._kafka_patience, self._database_patience = Patience(), Patience()
-        self._positions: dict[Place, int] = {}
-        self._oldest_ms = 0
+        self.config = config.model_copy(update={"kafka": config.kafka.model_copy(update={"connect_timeout_s": wait_s})})
+        self.metrics, self.ending, self.now_ms = metrics, ending, now_ms
+        self.from_beginning = from_beginning
+        self.tables = {table.name: table for table in config.postgres.chosen}
+        self.topics = [table.topic for table in config.postgres.chosen]
+        self.shapes = {table.topic.name: Shape(table, config.postgres.kept_days(table)) for table in config.postgres.chosen}
+        self._kafka_fault, self.database_fault = "not connected to Kafka yet", "not connected to PostgreSQL yet"
+        self.kafka_patience, self.database_patience = Patience(), Patience()
+        self.positions: dict[Place, int] = {}
+        self.oldest_ms = 0
         """When the oldest record was published that was read and is not stored; 0 for none."""
-        self._waiting_since_s = 0.0
+        self.waiting_since_s = 0.0
         """Since when records that were read wait for the database; 0 for none."""
-        metrics.oldest.set_function(lambda: (self._now_ms() - self._oldest_ms) / 1000 if self._oldest_ms else 0.0)
+        metrics.oldest.set_function(lambda: (self.now_ms() - self.oldest_ms) / 1000 if self.oldest_ms else 0.0)
 
     def faults(self) -> list[str]:
         """What is wrong right now."""
-        faults = [fault for fault in (self._kafka_fault, self._database_fault) if fault]
-        since_s = self._waiting_since_s
+        faults = [fault for fault in (self._kafka_fault, self.database_fault) if fault]
+        since_s = self.waiting_since_s
         if since_s and (waited_s := time.monotonic() - since_s) > _SLOW_S:
             faults.append(f"a batch has waited for {waited_s:.0f} s for PostgreSQL")
         return faults
 
     def run(self) -> None:
         """Go on until the end, whatever becomes of broker and database. Raises SchemaError."""
-        again_and_again(self._with_kafka, BrokerError, self._kafka_patience, self._ending, self._kafka_trouble)
+        again_and_again(self._with_kafka, BrokerError, self.kafka_patience, self.ending, self._kafka_trouble)
 
     def _with_kafka(self) -> None:
         with ExitStack() as stack:
-            reader = stack.enter_context(closing(open_reader(self._config.kafka, CLIENT_ID)))
-            admin = stack.enter_context(closing(TopicAdmin(self._config.kafka)))
-            letters = stack.enter_context(closing(Letters(self._config.kafka, CLIENT_ID)))
+            reader = stack.enter_context(closing(open_reader(self.config.kafka, CLIENT_ID)))
+            admin = stack.enter_context(closing(TopicAdmin(self.config.kafka)))
+            letters = stack.enter_context(closing(Letters(self.config.kafka, CLIENT_ID)))
             self._kafka_fault = ""
 
             def session() -> None:
-                with asking("store"), closing(connect(self._config)) as connection:
+                with asking("store"), closing(connect(self.config)) as connection:
                     _Session(self, reader, admin, letters, connection).run()
 
             def trouble(error: BaseException, wait_s: float) -> None:
                 self._database_trouble(error, wait_s)
-                self._measure_lag(reader)
+                self.measure_lag(reader)
 
-            again_and_again(session, StoreError, self._database_patience, self._ending, trouble)
+            again_and_again(session, StoreError, self.database_patience, self.ending, trouble)
 
     def _kafka_trouble(self, error: BaseException, wait_s: float) -> None:
         self._kafka_fault = str(error)
-        self._metrics.failures.labels("kafka").inc()
+        self.metrics.failures.labels("kafka").inc()
         log.warning("kafka in trouble, trying again", reason=str(error), again_in_s=round(wait_s, 2))
 
     def _database_trouble(self, error: BaseException, wait_s: float) -> None:
-        self._database_fault = str(error)
-        self._oldest_ms = self._oldest_ms or self._now_ms()
-        self._metrics.failures.labels("database").inc()
-        self._metrics.up.set(0)
+        self.database_fault = str(error)
+        self.oldest_ms = self.oldest_ms or self.now_ms()
+        self.metrics.failures.labels("database").inc()
+        self.metrics.up.set(0)
         log.warning("database in trouble, trying again", reason=str(error), again_in_s=round(wait_s, 2))
 
-    def _measure_lag(self, reader: Reader) -> None:
-        for topic in self._topics:
+    def measure_lag(self, reader: Reader) -> None:
+        """How many records of each topic stand in no table yet."""
+        for topic in self.topics:
             bounds = reader.bounds(topic.name)
-            behind = [end - self._positions.get((topic.name, partition), first) for partition, (first, end) in bounds.items()]
-            self._metrics.lag.labels(topic.name).set(sum(max(0, one) for one in behind))
+            behind = [end - self.positions.get((topic.name, partition), first) for partition, (first, end) in bounds.items()]
+            self.metrics.lag.labels(topic.name).set(sum(max(0, one) for one in behind))
 
 
 class _Session:
@@ -147,37 +148,37 @@ class _Session:
     def run(self) -> None:
         """Store until the end. Raises BrokerError and StoreError."""
         sink = self._sink
-        own = sink._config.postgres
+        own = sink.config.postgres
         if own.migrate:
             for script in migrating.migrate(self._connection, own.namespace):
                 log.info("schema brought forward", script=script.name)
         else:
             migrating.require_current(self._connection, own.namespace)
         self._begin()
-        sink._database_fault = ""
-        sink._metrics.up.set(1)
-        while not sink._ending.is_set():
+        sink.database_fault = ""
+        sink.metrics.up.set(1)
+        while not sink.ending.is_set():
             self._look_after()
             records = self._gather()
             if records:
                 self._store(records)
-                sink._database_patience.reset()
-            sink._kafka_patience.reset()
+                sink.database_patience.reset()
+            sink.kafka_patience.reset()
 
     def _begin(self) -> None:
         """Read on from where the database says."""
         sink, assigned = self._sink, dict[Place, int]()
-        self._ids = self._admin.identities(sink._topics)
-        if missing := [topic.name for topic in sink._topics if topic.name not in self._ids]:
+        self._ids = self._admin.identities(sink.topics)
+        if missing := [topic.name for topic in sink.topics if topic.name not in self._ids]:
             raise BrokerError(unknown_topic(missing[0]))
-        if sink._from_beginning:
+        if sink.from_beginning:
             positions.forget(self._connection, list(self._ids.values()))
-            sink._from_beginning = False
+            sink.from_beginning = False
         held = positions.read(self._connection)
         known = {(topic, partition) for topic, topic_id in self._ids.items() for of, partition in held if of == topic_id}
         for topic, topic_id in self._ids.items():
             if positions.known_before(self._connection, topic, topic_id):
-                sink._metrics.anew.labels(topic).inc()
+                sink.metrics.anew.labels(topic).inc()
                 log.warning("a topic was made anew: it is read from its first record, and rows of the old one stay", topic=topic)
             for partition, (first, end) in self._reader.bounds(topic).items():
                 begin = positions.start(held.get((topic_id, partition)), first, end)
@@ -186,8 +187,8 @@ class _Session:
         # A partition that was empty so far has a position too: what is dropped of it from now on is missed.
         positions.note(self._connection, {place: offset for place, offset in assigned.items() if place not in known}, self._ids)
         self._reader.assign(assigned)
-        sink._positions = assigned
-        log.info("storing", tables=len(sink._tables), partitions=len(assigned), schema=sink._config.postgres.namespace)
+        sink.positions = assigned
+        log.info("storing", tables=len(sink.tables), partitions=len(assigned), schema=sink.config.postgres.namespace)
 
     def _tell(self, place: Place, begin: Start) -> None:
         """What was found where a partition goes on: counted, logged, and told to who watches the pipeline."""
@@ -198,31 +199,31 @@ class _Session:
         if begin.found is Found.SHORTER:
             positions.set_back(self._connection, {(self._ids[topic], partition): begin.offset})
         detail = f"{topic}, partition {partition}: {begin.found.value}; {begin.lost} lost, goes on at {begin.offset}"
-        self._letters.skipped(detail, self._sink._now_ms())
-        self._sink._metrics.lost.labels(topic).inc(begin.lost)
+        self._letters.skipped(detail, self._sink.now_ms())
+        self._sink.metrics.lost.labels(topic).inc(begin.lost)
 
     def _look_after(self) -> None:
         """Now and then: lag, topics that were made anew, partitions to come and those that are over."""
         now_s = time.monotonic()
         if now_s >= self._next_house_s:
             self._next_house_s = now_s + _KEEP_HOUSE_S
-            for name, table in self._sink._tables.items():
-                self._partitions.make_ahead(table, self._sink._now_ms())
-                keep = self._sink._config.postgres.kept_days(table)
-                self._sink._metrics.dropped.labels(name).inc(self._partitions.drop_expired(table, keep, self._sink._now_ms()))
+            for name, table in self._sink.tables.items():
+                self._partitions.make_ahead(table, self._sink.now_ms())
+                keep = self._sink.config.postgres.kept_days(table)
+                self._sink.metrics.dropped.labels(name).inc(self._partitions.drop_expired(table, keep, self._sink.now_ms()))
         if now_s >= self._next_look_s:
             self._next_look_s = now_s + _LOOK_S
             self._connection.execute("SELECT 1")  # where nothing comes, nobody else would notice that it is away
-            if self._admin.identities(self._sink._topics) != self._ids:
+            if self._admin.identities(self._sink.topics) != self._ids:
                 self._begin()
-            self._sink._measure_lag(self._reader)
+            self._sink.measure_lag(self._reader)
 
     def _gather(self) -> list[Record]:
         """What has come, for as long as a batch is gathered."""
-        own, sink = self._sink._config.postgres, self._sink
+        own, sink = self._sink.config.postgres, self._sink
         records: list[Record] = []
         size, until_s = 0, 0.0
-        while not sink._ending.is_set() and len(records) < own.batch_rows and size < _BYTES_MOST:
+        while not sink.ending.is_set() and len(records) < own.batch_rows and size < _BYTES_MOST:
             left_s = until_s - time.monotonic() if records else _POLL_S
             if left_s <= 0:
                 break
@@ -234,14 +235,14 @@ class _Session:
             if not records:
                 break
         if records:
-            sink._waiting_since_s = sink._waiting_since_s or time.monotonic()
-            sink._oldest_ms = sink._oldest_ms or min(map(_published_ms, records))
+            sink.waiting_since_s = sink.waiting_since_s or time.monotonic()
+            sink.oldest_ms = sink.oldest_ms or min(map(_published_ms, records))
         return records
 
     def _store(self, records: Sequence[Record]) -> None:
         """Store records; where one of them is refused for what it holds, all others."""
         sink = self._sink
-        batch = batch_of(records, sink._shapes, sink._now_ms())
+        batch = batch_of(records, sink.shapes, sink.now_ms())
         began_s = time.monotonic()
         try:
             self._write(batch)
@@ -253,24 +254,24 @@ class _Session:
                 return
             batch = Batch(positions=batch.positions, records=batch.records, bad=[(records[0], f"PostgreSQL: {_first_line(error)}")])
             self._write(batch)
-        sink._metrics.seconds.observe(time.monotonic() - began_s)
-        sink._metrics.stored.set(sink._now_ms() / 1000)
-        sink._oldest_ms, sink._waiting_since_s = 0, 0.0
+        sink.metrics.seconds.observe(time.monotonic() - began_s)
+        sink.metrics.stored.set(sink.now_ms() / 1000)
+        sink.oldest_ms, sink.waiting_since_s = 0, 0.0
 
     def _write(self, batch: Batch) -> None:
         sink = self._sink
         if batch.bad:
             # Before the positions: what is told twice is harmless, what is not told is not.
-            self._letters.bad(batch.bad, sink._now_ms())
+            self._letters.bad(batch.bad, sink.now_ms())
         for name, rows in batch.rows.items():
-            self._partitions.require(sink._tables[name], map(sink._shapes[sink._tables[name].topic.name].time, rows.values()))
-        changed = merging.store(self._connection, sink._tables, batch, self._ids)
-        sink._positions |= batch.positions
-        sink._metrics.dead_letters.inc(len(batch.bad))
+            self._partitions.require(sink.tables[name], map(sink.shapes[sink.tables[name].topic.name].time, rows.values()))
+        changed = merging.store(self._connection, sink.tables, batch, self._ids)
+        sink.positions |= batch.positions
+        sink.metrics.dead_letters.inc(len(batch.bad))
         for metric, counts in (
-            (sink._metrics.records, batch.records),
-            (sink._metrics.rows, changed),
-            (sink._metrics.expired, batch.expired),
+            (sink.metrics.records, batch.records),
+            (sink.metrics.rows, changed),
+            (sink.metrics.expired, batch.expired),
         ):
             for table, count in counts.items():
                 metric.labels(table).inc(count)
