@@ -1,0 +1,1 @@
+"""What klinestream is deployed with. Not shipped in the wheel."""
