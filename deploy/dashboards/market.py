@@ -42,8 +42,10 @@ _DAY = """
     FROM (SELECT * FROM klinestream.aggregates WHERE symbol = '$symbol' AND $__timeFilter(open_time)
           ORDER BY open_time DESC LIMIT 1) AS day
     JOIN klinestream.candles AS newest ON newest.symbol = day.symbol AND newest.interval = '1m' AND newest.open_time = day.open_time
+      AND $__timeFilter(newest.open_time)
     LEFT JOIN klinestream.candles AS first ON first.symbol = day.symbol AND first.interval = '1m'
       AND first.open_time = day.open_time - interval '1439 minutes'
+      AND first.open_time BETWEEN $__timeFrom()::timestamptz - interval '1 day' AND $__timeTo()
 """
 _CANDLES = f"""
     SELECT open_time AS time, open::float8, high::float8, low::float8, close::float8
