@@ -8,7 +8,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from deploy.dashboards import aggregates, health, market, signals
 from deploy.dashboards.board import Board
 
-FOLDER = Path(__file__).parents[1] / "grafana" / "dashboards"
+FOLDER = Path(__file__).parents[1] / "grafana" / "provisioning" / "dashboards"
 
 
 def boards() -> tuple[Board, ...]:
