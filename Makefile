@@ -12,11 +12,11 @@ ARGS ?= --symbols 50
 # keep their order, in which the longest come early.
 IN_PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install demo test check bench soak chaos docs release lock clean
+.PHONY: help install demo test check bench soak chaos docs release dashboards lock clean
 .DELETE_ON_ERROR:
 
 help: ## Show this.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 install: .venv/run ## Only set up: environment, klinestream, jars.
 
@@ -25,6 +25,7 @@ demo: .venv/run ## Run the whole pipeline here, with a chart at http://localhost
 
 test: .venv/dev ## Run every test, on a real broker, a real Flink cluster and a real browser.
 	@scripts/browser.sh
+	@scripts/prometheus.sh
 	$(BIN)/python -m pytest $(or $(TESTS),$(IN_PARALLEL))
 
 check: .venv/dev ## Lint, types, import rules; licences and known vulnerabilities of what is locked.
@@ -53,6 +54,9 @@ docs: .venv/dev ## Build the docs as a site, into site/; every link and anchor i
 release: .venv/dev ## Build, check and try a release, into dist/; ARGS_RELEASE=--dirty takes what isn't committed.
 	$(BIN)/python -m scripts.release $(ARGS_RELEASE)
 
+dashboards: .venv/dev ## Write Grafana's dashboards anew, from deploy/dashboards.
+	$(BIN)/python -m deploy.dashboards
+
 lock: .venv/dev ## Make the lock files anew; UPGRADE=--upgrade takes the newest versions.
 	$(COMPILE) requirements-bootstrap.in -o requirements-bootstrap.lock
 	$(COMPILE) -c requirements-bootstrap.lock requirements-bootstrap.in pyproject.toml --extra postgres -o requirements.lock
@@ -61,7 +65,7 @@ lock: .venv/dev ## Make the lock files anew; UPGRADE=--upgrade takes the newest 
 	$(BIN)/jgo --resolver python --timeout 60 --quiet lock
 
 clean: ## Remove the environment, the local stack's state and all caches.
-	rm -rf .venv .klinestream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist site
+	rm -rf .venv .klinestream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist site .tools
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/uv: requirements-bootstrap.lock

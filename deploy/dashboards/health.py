@@ -6,10 +6,12 @@ from klinestream.market.events import GapState
 
 _P = "klinestream_producer_"
 _S = "klinestream_server_"
+_D = "klinestream_postgres_"
 # Of two producers side by side one is enough; of one, each connection counts.
 KLINES_AGE = f"min(max by (instance) ({_P}data_age_seconds))"
+SINK_LAG = f"sum by (topic) ({_D}lag_records)"
 JOB_LAG = "sum by (job_name) (flink_taskmanager_job_task_operator_pendingRecords)"
-DEAD_LETTERS = tuple(f"klinestream_{part}_dead_letters_total" for part in ("producer", "feed", "alerts"))
+DEAD_LETTERS = tuple(f"klinestream_{part}_dead_letters_total" for part in ("producer", "feed", "alerts", "postgres"))
 _ANY = [(1.0, ORANGE)]
 _WRONG = [(1.0, RED)]
 _REMEMBERED = "30 days"
@@ -62,7 +64,13 @@ def _now() -> tuple[Panel, ...]:
             limits=_ANY,
         ),
         number("Restarts of jobs", "Since they were submitted.", newest(restarts), unit="none", limits=_ANY),
-        number("Dead letters", "Over the time shown, of producer, feeds, alerts.", newest(letters), unit="none", limits=_WRONG),
+        number(
+            "Dead letters",
+            "Over the time shown, of producer, feeds, alerts, PostgreSQL's sink.",
+            newest(letters),
+            unit="none",
+            limits=_WRONG,
+        ),
         number("Clients", "Websockets at the servers.", newest(f"sum({_S}clients)"), unit="none"),
     )
 
@@ -101,10 +109,19 @@ def _lag() -> tuple[Panel, ...]:
         metrics("max(klinestream_replay_behind_seconds)", "proof, next stretch", "B"),
         metrics(f"max({_P}history_oldest_need_seconds)", "candles from the exchange, oldest need", "C"),
     ]
+    stored = [
+        metrics(f"max({_D}oldest_unsaved_seconds)", "oldest record", "A"),
+        metrics(f"time() - max({_D}last_stored_seconds)", "newest batch", "B"),
+    ]
     return (
         lines("Jobs", "Records of their topics that they have not read.", [metrics(JOB_LAG, "{{job_name}}")], unit="none", width=8),
         lines("Servers", "Records that they have not read.", server, unit="none", width=8),
         lines("Archive, proof, history", "How long the oldest has waited.", waiting, unit="s", width=8),
+        lines("Tables of PostgreSQL", "Records that stand in no table yet.", [metrics(SINK_LAG, "{{topic}}")], unit="none", width=8),
+        lines("Age of what is not stored", "The oldest record that was read, and the newest batch.", stored, unit="s", width=8),
+        lines(
+            "Batches of PostgreSQL", "How long their transactions took.", _percentiles("stored", f"{_D}batch_seconds"), unit="s", width=8
+        ),
     )
 
 
@@ -159,7 +176,7 @@ def _parts() -> tuple[Panel, ...]:
     ]
     letters = [
         metrics(f"sum(increase({name}[$__rate_interval]))", name.split("_")[1], ref_id)
-        for name, ref_id in zip(DEAD_LETTERS, "ABC", strict=True)
+        for name, ref_id in zip(DEAD_LETTERS, "ABCD", strict=True)
     ]
     busy = "max by (job_name) (flink_taskmanager_job_task_busyTimeMsPerSecond / 1000)"
     memory = [metrics("sum by (job, instance) (process_resident_memory_bytes)", "{{job}} {{instance}}")]
