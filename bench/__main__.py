@@ -11,6 +11,7 @@ import typer
 from bench import (
     books,
     candles,
+    dashboards,
     engine,
     features,
     feed,
@@ -42,6 +43,7 @@ class What(StrEnum):
     FENCING = "fencing"
     FOOTPRINT = "footprint"
     CANDLES = "candles"
+    DASHBOARDS = "dashboards"
     PAGE = "page"
     SERVING = "serving"
     FEATURES = "features"
@@ -62,6 +64,7 @@ MEASURES: dict[What, Callable[[Report, Path], None]] = {
     What.FENCING: fencing.measure,
     What.FOOTPRINT: footprint.measure,
     What.CANDLES: candles.measure,
+    What.DASHBOARDS: dashboards.measure,
     What.PAGE: page.measure,
     What.SERVING: serving.measure,
     What.FEATURES: features.measure,
