@@ -1,7 +1,7 @@
 """Records as rows of the PostgreSQL tables, put there without the sink: each field into its column, as its kind says."""
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -9,36 +9,23 @@ from psycopg import Connection, sql
 from psycopg.types.json import Jsonb
 
 from klinestream.market.events import Kind
-from klinestream.market.tables import TABLES, Span, Table
+from klinestream.market.tables import TABLES, Table
+from klinestream.stores.postgres.partitions import Partitions
 
 
 def fill(connection: "Connection[Any]", records: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
     """Copy records, by topic, into the tables of the schema in the search path; each identity once."""
+    partitions = Partitions(connection)
     for table in TABLES:
         rows = [[_value(column.kind, record[column.wire]) for column in table.columns] for record in records.get(table.topic.name, ())]
         if rows:
-            place = [column.name for column in table.columns].index(table.time)
-            partition(connection, table, {row[place] for row in rows})
+            partitions.require(table, {record[_time_of(table)] for record in records[table.topic.name]})
             _copy(connection, table, rows)
     connection.execute("ANALYZE")
 
 
-def partition(connection: "Connection[Any]", table: Table, times: Iterable[datetime]) -> None:
-    """Make the partitions that hold these times."""
-    for since in sorted({_begin(table, time) for time in times}):
-        name = f"{table.name}_{since:%Y%m%d}"
-        statement = "CREATE TABLE IF NOT EXISTS {} PARTITION OF {} FOR VALUES FROM ({}) TO ({})"
-        bounds = map(sql.Literal, (since, _end(table, since)))
-        connection.execute(sql.SQL(statement).format(sql.Identifier(name), sql.Identifier(table.name), *bounds))
-
-
-def _begin(table: Table, time: datetime) -> datetime:
-    day = time.replace(hour=0, minute=0, second=0, microsecond=0)
-    return day if table.span is Span.DAY else day.replace(day=1)
-
-
-def _end(table: Table, since: datetime) -> datetime:
-    return since + timedelta(days=1) if table.span is Span.DAY else (since + timedelta(days=32)).replace(day=1)
+def _time_of(table: Table) -> str:
+    return next(column.wire for column in table.columns if column.name == table.time)
 
 
 def _copy(connection: "Connection[Any]", table: Table, rows: Iterable[list[Any]]) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import yaml
-from klinestream.stores.postgres.metrics import PostgresMetrics
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -23,6 +22,7 @@ from klinestream.replay.proof.metrics import ProofMetrics
 from klinestream.replay.repairs.metrics import RepairMetrics
 from klinestream.runtime.alert_metrics import AlertMetrics
 from klinestream.runtime.metrics import MetricsServer
+from klinestream.stores.postgres.metrics import PostgresMetrics
 from producer.feed_metrics import FeedMetrics
 from producer.metrics import Metrics as ProducerMetrics
 from server.metrics import Metrics as ServerMetrics

@@ -24,9 +24,10 @@ from klinestream.market.tables import TABLES
 from klinestream.market.topics import AGGREGATES, CANDLES, PIPELINE_EVENTS, SIGNALS
 from klinestream.stack import database
 from klinestream.stores.postgres.migrating import migrate
+from klinestream.stores.postgres.partitions import Partitions
 from tests import grafana
 from tests.dashboard_market import SYMBOLS, YOUNG, Market, market
-from tests.dashboard_rows import fill, partition
+from tests.dashboard_rows import fill
 from tests.grafana import ALL, Look
 from tests.integration.running_postgres import TestPostgres, running_postgres
 
@@ -109,9 +110,9 @@ def shown(postgres: TestPostgres) -> Iterator[Shown]:
         subprocess.run(psql, check=True, env=environment, timeout=60)
     with postgres.connect() as writer:
         migrate(writer, "klinestream")
-        long_ago = datetime.fromtimestamp(found.now_ms / 1000, UTC) - timedelta(days=90)
+        partitions = Partitions(writer)
         for table in TABLES:
-            partition(writer, table, [long_ago])
+            partitions.require(table, [found.now_ms - 90 * DAY_MS])
         fill(writer, found.records)
     address = psycopg.conninfo.make_conninfo(postgres.url, user="klinestream_reader", password=READER_PASSWORD)
     with psycopg.connect(address, autocommit=True, row_factory=psycopg.rows.dict_row) as reader:
