@@ -87,7 +87,7 @@ def number(
 def rows(title: str, about: str, query: Query, *, width: int = WIDTH, height: int = 10, overrides: Sequence[Override] = ()) -> table.Panel:
     """A table."""
     every: Override = ("/.*/", {"custom.filterable": True})
-    return _placed(table.Panel(), title, about, [query], (width, height), overrides=[every, *overrides])
+    return _placed(table.Panel(), title, about, [query], (width, height), overrides=[every, *overrides]).frame_index(0).show_header(True)
 
 
 def ranks(title: str, about: str, query: Query, *, unit: str, width: int = 12) -> bargauge.Panel:
