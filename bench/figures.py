@@ -108,6 +108,11 @@ def _updates(rows: Rows) -> list[str]:
     )
 
 
+def _queries(rows: Rows) -> list[str]:
+    lines = [(name, *_cells(row, ("rows", "p50_ms", "p95_ms", "first_ms"))) for name, row in rows.items() if "p50_ms" in row]
+    return _table(("dashboard: panel", "rows", "p50 ms", "p95 ms", "first ms"), lines)
+
+
 _UPDATES = (
     "cpu_us_an_update",
     "percent_of_a_core_at_500",
@@ -126,6 +131,7 @@ _TABLES: dict[str, Callable[[Rows], list[str]]] = {
     "rivals": _rivals,
     "feed": _feed,
     "updates": _updates,
+    "queries": _queries,
 }
 
 

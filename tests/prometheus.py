@@ -1,5 +1,6 @@
 """A real Prometheus for tests, and what the parts of klinestream tell it: their own registries, each metric with a series."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
+from deploy.dashboards.__main__ import files
 from klinestream.archive.metrics import ArchiveMetrics
 from klinestream.ingest.metrics import Metrics as IngestMetrics
 from klinestream.models.metrics import ModelMetrics
@@ -27,6 +29,7 @@ from producer.feed_metrics import FeedMetrics
 from producer.metrics import Metrics as ProducerMetrics
 from server.metrics import Metrics as ServerMetrics
 from tests.eventually import eventually
+from tests.grafana import panels
 from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[1]
@@ -92,6 +95,20 @@ def named(expression: str) -> set[str]:
     patterns = re.findall(r'__name__=~"([^"]+)"', expression)
     plain = re.sub(r"\{[^}]*\}", "", expression)
     return set(_NAMES.findall(plain)) | {name for pattern in patterns for name in told() if re.fullmatch(pattern, name)}
+
+
+def _of_panels() -> dict[str, str]:
+    found = {}
+    for name, text in files().items():
+        board = name.removeprefix("klinestream-").removesuffix(".json")
+        for panel in panels(json.loads(text)):
+            found |= {f"{board}: {panel['title']} {target['refId']}": target["expr"] for target in panel["targets"] if "expr" in target}
+    return found
+
+
+PANELS = _of_panels()
+"""Every expression of the dashboards, by dashboard, panel and place."""
+RULES = {f"alert {rule['alert']}": rule["expr"] for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]}
 
 
 class Prometheus:

@@ -1,16 +1,23 @@
 """A real Prometheus: its own check of configuration and alerts, and every panel's expression over what the parts tell."""
 
+import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import httpx
 import pytest
 
+from klinestream.runtime.config import Config
+from klinestream.stack.commands import configuration, script_of
 from tests import grafana
+from tests.eventually import eventually
 from tests.grafana import Look
-from tests.prometheus import ALERTS, CONFIG, SCRAPE_S, Prometheus, program, scraped_parts
-from tests.unit.test_dashboards import promql
+from tests.ports import free_ports
+from tests.prometheus import ALERTS, CONFIG, FLINK, PANELS, SCRAPE_S, Prometheus, program, scraped_parts
+from tests.stack import TestBroker, TestFlink, running
+from tests.topics import kafka
 
-PANELS = {where: expression for where, expression in promql().items() if not where.startswith("alert ")}
 LOOK = Look(0, 3_600_000, "1s")
 pytestmark = pytest.mark.skipif(
     program("promtool") is None or program("prometheus") is None, reason="no prometheus here: scripts/prometheus.sh fetches it"
@@ -57,3 +64,33 @@ def test_alerts_are_evaluated(prometheus: Prometheus) -> None:
     groups = prometheus.rules()
     assert sum(len(group["rules"]) for group in groups) > 20
     assert [rule for group in groups for rule in group["rules"] if rule["health"] == "err"] == []
+
+
+@pytest.mark.soak
+def test_flink_tells_what_its_recorded_text_says(job_broker: TestBroker, configured: Callable[..., Config], tmp_path: Path) -> None:
+    """A cluster with its reporter and both jobs: every name in the recorded text is told, with the labels that are asked for."""
+    [first] = free_ports(1)
+    cluster = TestFlink(tmp_path)
+    with (cluster.layout.flink_conf / "config.yaml").open("a") as settings:
+        factory = "org.apache.flink.metrics.prometheus.PrometheusReporterFactory"
+        settings.write(f"metrics.reporter.prom.factory.class: {factory}\nmetrics.reporter.prom.port: {first}-{first + 20}\n")
+    config = configured(kafka=kafka(job_broker.bootstrap_servers).model_dump(exclude={"sasl_password"}))
+    wanted = {line.split("{")[0] for line in FLINK.read_text().splitlines() if not line.startswith("#")}
+
+    def told() -> bool:
+        text = "".join(filter(None, map(_metrics_at, range(first, first + 20))))
+        missing = [name for name in wanted if not re.search(rf'^{name}{{.*job_name="klinestream_(windows|candles)"', text, re.MULTILINE)]
+        assert missing == []
+        return True
+
+    with running(cluster):
+        for job in ("windows", "candles"):
+            cluster.submit(script_of(job), env=configuration(config))
+        eventually(told, 60, "Flink tells every metric")
+
+
+def _metrics_at(port: int) -> str:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+    except httpx.TransportError:
+        return ""

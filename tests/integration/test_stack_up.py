@@ -1,10 +1,13 @@
 """The whole local stack: it comes up, brings back what dies, keeps its state, and leaves nothing running."""
 
+import math
 import os
 import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import httpx
 import psutil
@@ -23,6 +26,8 @@ from klinestream.stack.plans import server_url
 from klinestream.stack.process import marked
 from klinestream.stack.supervisor import Supervisor
 from tests.eventually import eventually
+from tests.grafana import Look, promql
+from tests.prometheus import PANELS, SCRAPE_S, Prometheus, program
 from tests.proof import prove
 from tests.replay_proof import prove_replay
 from tests.whole_stack import TestStack
@@ -56,6 +61,27 @@ def test_the_status_page_sees_every_part_run(stack: TestStack) -> None:
         return bool(parts["producer"]["per_s"] and parts["windows"]["figures"].get("klines"))
 
     eventually(seen, _UP_S, "all parts run")
+
+
+@pytest.mark.skipif(program("prometheus") is None, reason="no prometheus here: scripts/prometheus.sh fetches it")
+def test_prometheus_sees_the_stack_as_its_dashboard_asks(stack: TestStack, tmp_path: Path) -> None:
+    """Scraped from the parts themselves: klines flow, they are fresh, latencies have percentiles, and nothing is stale or away."""
+    config = stack.config
+    ports = {"producer": config.producer.metrics_port, "repair": config.repair.metrics_port, "archive": config.archive.metrics_port}
+    ports |= {"proof": config.proof.metrics_port, "server": config.server.port}
+    look = Look(0, 60_000, "1s")
+    with closing(Prometheus(tmp_path, {job: [f"127.0.0.1:{port}"] for job, port in ports.items()})) as prometheus:
+        prometheus.wait_until_scraped()
+
+        def value(panel: str) -> float:
+            found = prometheus.query(promql(PANELS[f"health: {panel}"], look, SCRAPE_S))
+            return float(found[0]["value"][1]) if found else math.nan
+
+        eventually(lambda: value("Klines a second A") > 0, _UP_S, "klines are counted")
+        eventually(lambda: value("From kline to window C") > 0, _UP_S, "windows have a latency")
+        assert value("Oldest data A") < 15
+        assert value("Connections A") > 0
+        assert not prometheus.query('ALERTS{alertname=~"KlinesStale|WindowsStale|PartAway"}')
 
 
 def test_nothing_can_be_reached_from_elsewhere(stack: TestStack) -> None:

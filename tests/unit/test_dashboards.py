@@ -15,7 +15,7 @@ from grafana_foundation_sdk.models.dashboard import AnnotationTarget, Dashboard
 from deploy.dashboards.__main__ import FOLDER, files
 from tests import grafana
 from tests.grafana import ALL, Look
-from tests.prometheus import ALERTS, CONFIG, named, told
+from tests.prometheus import ALERTS, CONFIG, PANELS, RULES, named, told
 
 ROOT = Path(__file__).parents[2]
 FILES = files()
@@ -96,23 +96,13 @@ def test_no_secret_stands_in_what_is_provisioned() -> None:
     assert "klinestream_reader" in (FOLDER.parents[1] / "reader.sql").read_text()
 
 
-def promql() -> dict[str, str]:
-    """Every expression of dashboards and alerts, by where it stands."""
-    panels = {
-        f"{name.removeprefix('klinestream-').removesuffix('.json')}: {panel['title']} {target['refId']}": target["expr"]
-        for name, board in boards().items()
-        for panel in grafana.panels(board)
-        for target in panel["targets"]
-        if "expr" in target
-    }
-    rules = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
-    return panels | {f"alert {rule['alert']}": rule["expr"] for rule in rules}
+EXPRESSIONS = PANELS | RULES
 
 
-@pytest.mark.parametrize("where", promql())
+@pytest.mark.parametrize("where", EXPRESSIONS)
 def test_every_metric_is_one_that_a_part_tells(where: str) -> None:
     """Each name stands in the registry of a part of ours, or in what Flink's reporter told."""
-    expression = promql()[where]
+    expression = EXPRESSIONS[where]
     names = named(expression)
     assert names or "up{" in expression
     assert names <= told()
@@ -132,7 +122,7 @@ def test_kept_metrics_of_flink_are_those_that_are_asked_for() -> None:
     """What prometheus.yml keeps of Flink's many metrics includes each that a dashboard or an alert names."""
     [flink] = [job for job in yaml.safe_load(CONFIG.read_text())["scrape_configs"] if job["job_name"] == "flink"]
     keep = re.compile(flink["metric_relabel_configs"][0]["regex"])
-    asked = {name for expression in promql().values() for name in named(expression) if name.startswith("flink_")}
+    asked = {name for expression in EXPRESSIONS.values() for name in named(expression) if name.startswith("flink_")}
     assert asked
     assert [name for name in asked if not keep.fullmatch(name)] == []
 
