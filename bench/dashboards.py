@@ -7,7 +7,6 @@ indicators ▕█▏       1m of 6 hours                   0.50
 signals, gaps                                        0.05
 """
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,18 +18,18 @@ import numpy as np
 import psycopg
 
 from bench.report import Report
-from deploy.dashboards.__main__ import files
 from klinestream.market.indicators.catalogue import IndicatorSet, IndicatorSettings
 from klinestream.market.intervals import HOUR_MS, MINUTE_MS
 from klinestream.market.tables import BY_NAME
 from klinestream.stores.postgres.migrating import migrate
 from klinestream.stores.postgres.partitions import Partitions
-from tests import grafana
-from tests.grafana import ALL, Look
+from tests.dashboard_queries import ASKED, Asked
+from tests.grafana import Look
 from tests.integration.running_postgres import running_postgres
 
 SYMBOLS = 1400
 RUNS = 20
+_HOURS = {"market": 6, "signals": 168, "aggregates": 24, "health": 1}  # what each shows at first
 _SYMBOL = "'C' || lpad(symbol::text, 4, '0') || 'USDT'"
 _CLOSE = "t + interval '59.999 s'"
 _EACH = f"generate_series(0, {SYMBOLS - 1}) AS symbol"
@@ -100,8 +99,8 @@ def measure(report: Report, folder: Path) -> None:
             migrate(connection, "klinestream")
             _fill(report, connection, now_ms)
         with psycopg.connect(server.url, password=server.password, autocommit=True) as reader:
-            for name, text in files().items():
-                _ask(report, reader, name.removeprefix("klinestream-").removesuffix(".json"), json.loads(text), now_ms)
+            for asked in ASKED.values():
+                _ask(report, reader, asked, now_ms)
     report.note("Over one connection, to the last row received; what was read before is in the memory of the server or the system.")
 
 
@@ -118,28 +117,15 @@ def _fill(report: Report, connection: "psycopg.Connection[Any]", now_ms: int) ->
     report.row("rows in the tables", rows=total, gib=round(found[0] / 2**30, 2), seconds=round(time.perf_counter() - began_s, 1))
 
 
-def _ask(report: Report, reader: "psycopg.Connection[Any]", board: str, dashboard: dict[str, Any], now_ms: int) -> None:
-    variables = dashboard.get("templating", {}).get("list", [])
-    queries = {f"choose {variable['name']}": variable["query"] for variable in variables}
-    queries |= {mark["name"]: mark["target"]["rawSql"] for mark in dashboard.get("annotations", {}).get("list", [])}
-    queries |= {
-        f"{panel['title']} {target['refId']}".removesuffix(" A"): target["rawSql"]
-        for panel in grafana.panels(dashboard)
-        for target in panel["targets"]
-        if "rawSql" in target
-    }
-    hours = {"now-1h": 1, "now-6h": 6, "now-24h": 24, "now-7d": 168}[dashboard["time"]["from"]]
-    for title, query in queries.items():
-        took, rows = [], 0
-        for run in range(RUNS):
-            chosen = (
-                {"symbol": f"C{(run * 67) % SYMBOLS:04}USDT", "interval": "1m"}
-                if board == "market"
-                else {v["name"]: ALL for v in variables}
-            )
-            sql = grafana.sql(query, Look(now_ms - hours * HOUR_MS, now_ms, "15s", chosen), variables)
-            began_s = time.perf_counter()
-            rows = len(reader.execute(sql.encode()).fetchall())
-            took.append((time.perf_counter() - began_s) * 1000)
-        p50, p95 = np.percentile(took, [50, 95])
-        report.row(f"{board}: {title}", rows=rows, p50_ms=round(float(p50), 1), p95_ms=round(float(p95), 1), first_ms=round(took[0], 1))
+def _ask(report: Report, reader: "psycopg.Connection[Any]", asked: Asked, now_ms: int) -> None:
+    look = Look(now_ms - _HOURS[asked.board] * HOUR_MS, now_ms, "15s")
+    took, rows = [], 0
+    for run in range(RUNS):
+        chosen = {"symbol": f"C{(run * 67) % SYMBOLS:04}USDT"} if asked.board == "market" else {}
+        sql = asked.statement(look, **chosen)
+        began_s = time.perf_counter()
+        rows = len(reader.execute(sql.encode()).fetchall())
+        took.append((time.perf_counter() - began_s) * 1000)
+    p50, p95 = np.percentile(took, [50, 95])
+    name = asked.name.removesuffix(" A").replace("variable ", "choose ")
+    report.row(name, rows=rows, p50_ms=round(float(p50), 1), p95_ms=round(float(p95), 1), first_ms=round(took[0], 1))

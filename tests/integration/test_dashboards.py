@@ -1,6 +1,5 @@
 """Every query of every dashboard on a real PostgreSQL, over the engine's own records, as the user that dashboards read with."""
 
-import json
 import os
 import subprocess
 import time
@@ -16,7 +15,6 @@ import psycopg
 import pytest
 import talib
 
-from deploy.dashboards.__main__ import files
 from klinestream.market.events import SECOND_MS
 from klinestream.market.intervals import HOUR_MS, INTERVALS
 from klinestream.market.ledger import Ledger
@@ -25,51 +23,16 @@ from klinestream.market.topics import AGGREGATES, CANDLES, PIPELINE_EVENTS, SIGN
 from klinestream.stack import database
 from klinestream.stores.postgres.migrating import migrate
 from klinestream.stores.postgres.partitions import Partitions
-from tests import grafana
 from tests.dashboard_market import SYMBOLS, YOUNG, Market, market
+from tests.dashboard_queries import ASKED
 from tests.dashboard_rows import fill
-from tests.grafana import ALL, Look
+from tests.grafana import Look
 from tests.integration.running_postgres import TestPostgres, running_postgres
 
 READER = Path(__file__).parents[2] / "deploy" / "grafana" / "reader.sql"
 READER_PASSWORD = "for-reading-only"  # noqa: S105  # of a server that lives for this module
 DAY_MS = 24 * HOUR_MS
-DASHBOARDS: dict[str, dict[str, Any]] = {name.removesuffix(".json"): json.loads(text) for name, text in files().items()}
-VARIABLES = {name: board.get("templating", {}).get("list", []) for name, board in DASHBOARDS.items()}
-CHOSEN: dict[str, dict[str, str]] = {
-    "klinestream-market": {"symbol": "BTCUSDT", "interval": "1m"},
-    "klinestream-signals": {"symbol": ALL, "interval": ALL, "rule": ALL},
-}
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A query of a dashboard, and where it stands."""
-
-    board: str
-    title: str
-    sql: str
-    shape: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.board.removeprefix('klinestream-')}: {self.title}"
-
-
-def asked() -> Iterator[Asked]:
-    for name, board in DASHBOARDS.items():
-        for variable in VARIABLES[name]:
-            yield Asked(name, f"variable {variable['name']}", variable["query"], "variable")
-        for mark in board.get("annotations", {}).get("list", []):
-            yield Asked(name, mark["name"], mark["target"]["rawSql"], "annotation")
-        for panel in grafana.panels(board):
-            for target in panel["targets"]:
-                if "rawSql" in target:
-                    yield Asked(name, f"{panel['title']} {target['refId']}", target["rawSql"], target["format"])
-
-
-ASKED = {each.name: each for each in asked()}
 
 
 @dataclass(frozen=True)
@@ -86,9 +49,7 @@ class Shown:
 
     def statement(self, name: str, look: Look | None = None, **chosen: Any) -> str:
         """What the database is asked."""
-        board = ASKED[name].board
-        at = look or self.look
-        return grafana.sql(ASKED[name].sql, Look(at.from_ms, at.to_ms, at.step, CHOSEN.get(board, {}) | chosen), VARIABLES[board])
+        return ASKED[name].statement(look or self.look, **chosen)
 
     def rows(self, name: str, look: Look | None = None, **chosen: Any) -> list[Row]:
         """What the panel gets."""
