@@ -1,6 +1,6 @@
 """All symbols at once: what each did over the last 24 hours."""
 
-from deploy.dashboards.board import Board, Override, number, ranks, rows
+from deploy.dashboards.board import TO_MARKET, Board, Override, number, ranks, rows
 from deploy.dashboards.queries import Shape, Sql
 
 _FRESH = "10 minutes"
@@ -36,6 +36,7 @@ _COLUMNS: list[Override] = [
         },
     ),
     ("volume.*", {"unit": "short"}),
+    TO_MARKET,
 ]
 _COUNTS = f"""{_DAYS}
     SELECT count(*) AS symbols, count(*) FILTER (WHERE change > 0) AS risen, count(*) FILTER (WHERE change < 0) AS fallen,

@@ -13,6 +13,8 @@ from grafana_foundation_sdk.models import common as shapes
 from grafana_foundation_sdk.models import dashboard
 from grafana_foundation_sdk.models.candlestick import VizDisplayMode
 
+from deploy.dashboards.queries import POSTGRES, PROMETHEUS, Sql
+
 TAG = "klinestream"
 WIDTH = 24
 GREEN, RED, ORANGE, BLUE = "green", "red", "orange", "blue"
@@ -21,6 +23,11 @@ Override = tuple[str, dict[str, object]]
 """Which fields, by a regular expression of their names, and what is special about them."""
 AGE_LIMITS = [(5.0, ORANGE), (15.0, RED)]
 """Seconds that data may be old: `server.stale_after_s`, and what an alert waits for."""
+TO_MARKET: Override = (
+    "symbol",
+    {"links": [{"title": "Show it", "url": "/d/klinestream-market?var-symbol=${__value.raw}&${__url_time_range}", "targetBlank": False}]},
+)
+"""A click on a symbol shows its market."""
 _REFRESH = ["5s", "10s", "30s", "1m", "5m", "15m"]
 
 
@@ -35,6 +42,7 @@ class _Anywhere(Protocol):
     def description(self, description: str) -> Self: ...
     def height(self, h: int) -> Self: ...
     def span(self, w: int) -> Self: ...
+    def datasource(self, datasource: dashboard.DataSourceRef) -> Self: ...
     def targets(self, targets: list[Query]) -> Self: ...
     def override_by_regexp(self, regexp: str, properties: list[dashboard.DynamicConfigValue]) -> Self: ...
 
@@ -121,7 +129,7 @@ class Board:
         self._dashboard.time(since, "now").refresh(refresh).timepicker(TimePicker().refresh_intervals(_REFRESH))
         self._dashboard.tooltip(dashboard.DashboardCursorSync.CROSSHAIR)
         others = Link("klinestream").type(dashboard.DashboardLinkType.DASHBOARDS).tags([TAG]).as_dropdown(False)
-        self._dashboard.link(others.keep_time(True).include_vars(True))
+        self._dashboard.link(others.keep_time(True).include_vars(False))
 
     def variables(self, *found: Builder[dashboard.VariableModel]) -> Self:
         """Ask for these, in this order: a later one may use an earlier one."""
@@ -160,6 +168,8 @@ class _Built(Builder[dashboard.Panel]):
 
 def _placed(panel: P, title: str, about: str, queries: Sequence[Query], size: tuple[int, int], *, overrides: Sequence[Override] = ()) -> P:
     width, height = size
+    # The panel's own source is where Grafana sends all of its queries, whatever they say.
+    panel.datasource(POSTGRES if isinstance(queries[0], Sql) else PROMETHEUS)
     panel.title(title).description(about).targets(list(queries)).span(width).height(height)
     for fields, special in overrides:
         panel.override_by_regexp(fields, [dashboard.DynamicConfigValue(id_val=key, value=value) for key, value in special.items()])

@@ -1,6 +1,6 @@
 """Signals: what to buy and what to sell, when it was said, and how often."""
 
-from deploy.dashboards.board import GREEN, RED, Board, Override, bars, number, row, rows
+from deploy.dashboards.board import GREEN, RED, TO_MARKET, Board, Override, bars, number, row, rows
 from deploy.dashboards.market import SYMBOLS
 from deploy.dashboards.queries import Choice, Shape, Sql
 from klinestream.market.intervals import INTERVALS
@@ -66,10 +66,10 @@ def board() -> Board:
             width=12,
         ),
         rows("By rule", "Signals that stand.", Sql(_BY_RULE, Shape.TABLE), width=12, height=4, overrides=when),
-        rows("Buy", newest, _list("state = 'fired' AND side = 'buy'"), width=12, height=12),
-        rows("Sell", newest, _list("state = 'fired' AND side = 'sell'"), width=12, height=12),
+        rows("Buy", newest, _list("state = 'fired' AND side = 'buy'"), width=12, height=12, overrides=[TO_MARKET]),
+        rows("Sell", newest, _list("state = 'fired' AND side = 'sell'"), width=12, height=12, overrides=[TO_MARKET]),
         bars("A day, by side", "Days of UTC, by when candles closed.", [_by_day("side")], unit="none", overrides=sides),
         bars("A day, by rule", "Days of UTC, by when candles closed.", [_by_day("rule")], unit="none"),
         row("Withdrawn: a repair removed their ground"),
     )
-    return found.add(rows("Withdrawn", newest, _list("state = 'withdrawn'"), height=6))
+    return found.add(rows("Withdrawn", newest, _list("state = 'withdrawn'"), height=6, overrides=[TO_MARKET]))

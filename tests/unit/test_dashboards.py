@@ -61,6 +61,8 @@ def test_panels_have_numbers_titles_places_and_queries_of_their_own(name: str) -
         assert panel["description"].endswith("."), panel["title"]
         refs = [target["refId"] for target in panel["targets"]]
         assert len(set(refs)) == len(refs)
+        # All queries of a panel go where the panel says.
+        assert [target["datasource"] for target in panel["targets"]] == [panel["datasource"]] * len(refs)
 
 
 @pytest.mark.parametrize("name", FILES)
