@@ -2,7 +2,9 @@
 
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -76,10 +78,13 @@ def test_flink_tells_what_its_recorded_text_says(job_broker: TestBroker, configu
         factory = "org.apache.flink.metrics.prometheus.PrometheusReporterFactory"
         settings.write(f"metrics.reporter.prom.factory.class: {factory}\nmetrics.reporter.prom.port: {first}-{first + 20}\n")
     config = configured(kafka=kafka(job_broker.bootstrap_servers).model_dump(exclude={"sasl_password"}))
-    publish(job_broker.bootstrap_servers, [record_of(kline())])  # a source that has read nothing doesn't tell its lag
+    seconds = count(int(time.time()) - 60)
     wanted = {line.split("{")[0] for line in FLINK.read_text().splitlines() if not line.startswith("#")}
 
     def told() -> bool:
+        # A source tells its lag once it has read some records, one after the other.
+        now_ms = next(seconds) * 1000
+        publish(job_broker.bootstrap_servers, [record_of(kline(open_time_ms=now_ms, close_time_ms=now_ms + 999))])
         text = "".join(filter(None, map(_metrics_at, range(first, first + 20))))
         missing = [name for name in wanted if not re.search(rf'^{name}{{.*job_name="klinestream_(windows|candles)"', text, re.MULTILINE)]
         assert missing == []
