@@ -26,6 +26,14 @@ INTERVALS_OF_SYMBOL = f"""
     ORDER BY place
 """
 _OF_CANDLES = "symbol = '$symbol' AND interval = '$interval' AND $__timeFilter(open_time)"
+_MOST = 5000
+"""Candles that are drawn at most: more than a screen has room for, and still quick."""
+
+
+def _newest(table: str) -> str:
+    """The newest rows of the symbol and interval in the time shown, in no order."""
+    return f"(SELECT * FROM klinestream.{table} WHERE {_OF_CANDLES} ORDER BY open_time DESC LIMIT {_MOST}) AS {table}"
+
 
 _PRICE = """
     SELECT close AS price FROM klinestream.windows
@@ -49,12 +57,12 @@ _DAY = """
 """
 _CANDLES = f"""
     SELECT open_time AS time, open::float8, high::float8, low::float8, close::float8
-    FROM klinestream.candles WHERE {_OF_CANDLES} ORDER BY open_time
+    FROM {_newest("candles")} ORDER BY open_time
 """
 _VOLUME = f"""
     SELECT open_time AS time, taker_base_volume::float8 AS "bought by takers",
            (base_volume - taker_base_volume)::float8 AS "sold by takers"
-    FROM klinestream.candles WHERE {_OF_CANDLES} ORDER BY open_time
+    FROM {_newest("candles")} ORDER BY open_time
 """
 
 
@@ -63,8 +71,8 @@ def _indicators(pattern: str) -> str:
     return f"""
     SELECT open_time AS time, reading.key AS metric,
            CASE WHEN reading.key <> ALL (unready) THEN reading.value::float8 END AS value
-    FROM klinestream.indicators CROSS JOIN LATERAL jsonb_each_text(readings) AS reading
-    WHERE {_OF_CANDLES} AND reading.key ~ '{pattern}'
+    FROM {_newest("indicators")} CROSS JOIN LATERAL jsonb_each_text(readings) AS reading
+    WHERE reading.key ~ '{pattern}'
     ORDER BY open_time, metric
     """
 
@@ -98,7 +106,11 @@ def board() -> Board:
         Annotation("Sell signals", _marks("sell"), RED),
     )
     overlaid = [Sql(_CANDLES, Shape.TABLE, "A"), Sql(_indicators("^(sma|ema)_"), Shape.SERIES, "B")]
-    found.add(*_numbers(), candles("$symbol, $interval", "Closed candles, with their moving averages.", overlaid), *_charts())
+    found.add(
+        *_numbers(),
+        candles("$symbol, $interval", f"Closed candles with their moving averages: the newest {_MOST:,}.", overlaid),
+        *_charts(),
+    )
     return found.add(row("Windows: three seconds, one every half second"), *_of_windows())
 
 
