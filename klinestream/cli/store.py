@@ -2,7 +2,8 @@
 
 import typer
 
-from klinestream.cli import store_postgres
+from klinestream.cli import store_clickhouse, store_postgres
 
 app = typer.Typer(help="Topics as tables of databases that people already run.", no_args_is_help=True)
 app.add_typer(store_postgres.app, name="postgres")
+app.command()(store_clickhouse.clickhouse)

@@ -1,0 +1,2 @@
+-- $purpose.
+CREATE DATABASE IF NOT EXISTS $name$on_cluster;
