@@ -22,7 +22,7 @@ _DECIMAL_TEXT = '^"[0-9]{1,15}([.][0-9]{1,8})?"$'
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """A kind's type in the table and in the JSON, its codec, and when FIELD, some JSON, is no value of it."""
+    """A kind's type in the table and in the JSON, its codec, and when FIELD, the JSON of the field NAME, is no value of it."""
 
     stored: str
     parsed: str
@@ -45,14 +45,14 @@ _FORMS = {
         "Array(LowCardinality(String))",
         "Array(String)",
         "ZSTD(1)",
-        """NOT startsWith(FIELD, '[') OR NOT arrayAll(name -> startsWith(name, '"'), JSONExtractArrayRaw(FIELD))""",
+        """NOT startsWith(FIELD, '[') OR NOT arrayAll(name -> startsWith(name, '"'), JSONExtractArrayRaw(raw, NAME))""",
     ),
     Kind.NUMBERS: _Form(
         "Map(LowCardinality(String), Nullable(Float64))",
         "Map(String, Nullable(Float64))",
         "ZSTD(1)",
         "NOT startsWith(FIELD, '{') OR NOT arrayAll(pair -> pair.2 = 'null' OR isNotNull(toFloat64OrNull(pair.2)), "
-        "JSONExtractKeysAndValuesRaw(FIELD))",
+        "JSONExtractKeysAndValuesRaw(raw, NAME))",
     ),
 }
 
@@ -83,7 +83,7 @@ def value(column: Column) -> str:
 def wrong(column: Column) -> str:
     """The condition under which the map `wire` has no value of the column's kind."""
     field = f"wire[{text(column.wire)}]"
-    condition = _FORMS[column.kind].wrong.replace("FIELD", field)
+    condition = _FORMS[column.kind].wrong.replace("FIELD", field).replace("NAME", text(column.wire))
     return f"{field} != 'null' AND ({condition})" if column.nullable else condition
 
 
