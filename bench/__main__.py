@@ -24,6 +24,7 @@ from bench import (
     page,
     producer,
     serving,
+    store_clickhouse,
     store_postgres,
     throughput,
     trade_windows,
@@ -52,6 +53,7 @@ class What(StrEnum):
     INGEST = "ingest"
     BOOKS = "books"
     IMPORT_FILES = "import_files"
+    STORE_CLICKHOUSE = "store_clickhouse"
     STORE_POSTGRES = "store_postgres"
 
 
@@ -73,6 +75,7 @@ MEASURES: dict[What, Callable[[Report, Path], None]] = {
     What.INGEST: ingest.measure,
     What.BOOKS: books.measure,
     What.IMPORT_FILES: import_files.measure,
+    What.STORE_CLICKHOUSE: store_clickhouse.measure,
     What.STORE_POSTGRES: store_postgres.measure,
 }
 

@@ -100,6 +100,7 @@ SETTINGS
     kafka_flush_interval_ms = 1000;
 
 -- `wire` is the JSON of each field as it stands: it tells a zero from what is missing. The first thing that is wrong is the fault.
+-- In an array, since multiIf computes `wire` anew for each of its branches; place 0, where nothing is wrong, is ''.
 CREATE MATERIALIZED VIEW IF NOT EXISTS `klinestream_intake`.windows_read TO `klinestream_intake`.windows_lines AS
 WITH CAST(JSONExtractKeysAndValuesRaw(raw), 'Map(String, String)') AS wire
 SELECT
@@ -109,24 +110,41 @@ SELECT
     _timestamp_ms AS written_time,
     raw,
     JSONExtract(raw, 'Tuple(`symbol` String, `window_start` Int64, `window_end` Int64, `close` Float64, `average_price` Float64, `low` Float64, `high` Float64, `volume` Float64, `points` Int64, `rsi` Nullable(Float64), `rsi_ready` Bool, `since` Int64, `revision` Int64)') AS fields,
-    multiIf(
-        NOT isValidJSON(raw), 'not JSON',
-        JSONType(raw) != 'Object', 'not a JSON object',
-        NOT match(wire['symbol'], '^"[^"]'), 'symbol: expected text',
-        coalesce(toInt64OrNull(wire['window_start']), -1) NOT BETWEEN 0 AND 4102444799999, 'window_start: expected integer, ms since 1970 UTC',
-        coalesce(toInt64OrNull(wire['window_end']), -1) NOT BETWEEN 0 AND 4102444799999, 'window_end: expected integer, ms since 1970 UTC',
-        isNull(toFloat64OrNull(wire['close'])), 'close: expected number',
-        isNull(toFloat64OrNull(wire['average_price'])), 'average_price: expected number',
-        isNull(toFloat64OrNull(wire['low'])), 'low: expected number',
-        isNull(toFloat64OrNull(wire['high'])), 'high: expected number',
-        isNull(toFloat64OrNull(wire['volume'])), 'volume: expected number',
-        coalesce(toInt64OrNull(wire['points']), -1) < 0, 'points: expected integer',
-        wire['rsi'] != 'null' AND (isNull(toFloat64OrNull(wire['rsi']))), 'rsi: expected number or null',
-        wire['rsi_ready'] NOT IN ('true', 'false'), 'rsi_ready: expected true or false',
-        coalesce(toInt64OrNull(wire['since']), -1) NOT BETWEEN 0 AND 4102444799999, 'since: expected integer, ms since 1970 UTC',
-        coalesce(toInt64OrNull(wire['revision']), -1) < 0, 'revision: expected integer',
-        fields.`window_end` > toUnixTimestamp64Milli(now64(3)) + 86400000, 'window_end: more than a day ahead of the server\'s clock',
-        '') AS fault
+    [
+        'not JSON',
+        'not a JSON object',
+        'symbol: expected text',
+        'window_start: expected integer, ms since 1970 UTC',
+        'window_end: expected integer, ms since 1970 UTC',
+        'close: expected number',
+        'average_price: expected number',
+        'low: expected number',
+        'high: expected number',
+        'volume: expected number',
+        'points: expected integer',
+        'rsi: expected number or null',
+        'rsi_ready: expected true or false',
+        'since: expected integer, ms since 1970 UTC',
+        'revision: expected integer',
+        'window_end: more than a day ahead of the server\'s clock'
+    ][indexOf([
+        empty(wire) AND NOT isValidJSON(raw),
+        empty(wire) AND JSONType(raw) != 'Object',
+        NOT match(wire['symbol'], '^"[^"]'),
+        coalesce(toInt64OrNull(wire['window_start']), -1) NOT BETWEEN 0 AND 4102444799999,
+        coalesce(toInt64OrNull(wire['window_end']), -1) NOT BETWEEN 0 AND 4102444799999,
+        isNull(toFloat64OrNull(wire['close'])),
+        isNull(toFloat64OrNull(wire['average_price'])),
+        isNull(toFloat64OrNull(wire['low'])),
+        isNull(toFloat64OrNull(wire['high'])),
+        isNull(toFloat64OrNull(wire['volume'])),
+        coalesce(toInt64OrNull(wire['points']), -1) < 0,
+        wire['rsi'] != 'null' AND (isNull(toFloat64OrNull(wire['rsi']))),
+        wire['rsi_ready'] NOT IN ('true', 'false'),
+        coalesce(toInt64OrNull(wire['since']), -1) NOT BETWEEN 0 AND 4102444799999,
+        coalesce(toInt64OrNull(wire['revision']), -1) < 0,
+        fields.`window_end` > toUnixTimestamp64Milli(now64(3)) + 86400000
+    ], true)] AS fault
 FROM `klinestream_intake`.windows_topic;
 
 -- One complete sliding window of a symbol over its trades.
@@ -220,6 +238,7 @@ SETTINGS
     kafka_flush_interval_ms = 1000;
 
 -- `wire` is the JSON of each field as it stands: it tells a zero from what is missing. The first thing that is wrong is the fault.
+-- In an array, since multiIf computes `wire` anew for each of its branches; place 0, where nothing is wrong, is ''.
 CREATE MATERIALIZED VIEW IF NOT EXISTS `klinestream_intake`.trade_windows_read TO `klinestream_intake`.trade_windows_lines AS
 WITH CAST(JSONExtractKeysAndValuesRaw(raw), 'Map(String, String)') AS wire
 SELECT
@@ -229,31 +248,55 @@ SELECT
     _timestamp_ms AS written_time,
     raw,
     JSONExtract(raw, 'Tuple(`symbol` String, `window_start` Int64, `window_end` Int64, `close` Float64, `average_price` Nullable(Float64), `average_by_volume` Nullable(Float64), `low` Nullable(Float64), `high` Nullable(Float64), `volume` Float64, `buy_volume` Nullable(Float64), `sell_volume` Nullable(Float64), `points` Int64, `whole` Bool, `rsi` Nullable(Float64), `rsi_ready` Bool, `since` Int64, `since_id` Int64, `source` String, `proof` String, `revision` Int64)') AS fields,
-    multiIf(
-        NOT isValidJSON(raw), 'not JSON',
-        JSONType(raw) != 'Object', 'not a JSON object',
-        NOT match(wire['symbol'], '^"[^"]'), 'symbol: expected text',
-        coalesce(toInt64OrNull(wire['window_start']), -1) NOT BETWEEN 0 AND 4102444799999, 'window_start: expected integer, ms since 1970 UTC',
-        coalesce(toInt64OrNull(wire['window_end']), -1) NOT BETWEEN 0 AND 4102444799999, 'window_end: expected integer, ms since 1970 UTC',
-        isNull(toFloat64OrNull(wire['close'])), 'close: expected number',
-        wire['average_price'] != 'null' AND (isNull(toFloat64OrNull(wire['average_price']))), 'average_price: expected number or null',
-        wire['average_by_volume'] != 'null' AND (isNull(toFloat64OrNull(wire['average_by_volume']))), 'average_by_volume: expected number or null',
-        wire['low'] != 'null' AND (isNull(toFloat64OrNull(wire['low']))), 'low: expected number or null',
-        wire['high'] != 'null' AND (isNull(toFloat64OrNull(wire['high']))), 'high: expected number or null',
-        isNull(toFloat64OrNull(wire['volume'])), 'volume: expected number',
-        wire['buy_volume'] != 'null' AND (isNull(toFloat64OrNull(wire['buy_volume']))), 'buy_volume: expected number or null',
-        wire['sell_volume'] != 'null' AND (isNull(toFloat64OrNull(wire['sell_volume']))), 'sell_volume: expected number or null',
-        coalesce(toInt64OrNull(wire['points']), -1) < 0, 'points: expected integer',
-        wire['whole'] NOT IN ('true', 'false'), 'whole: expected true or false',
-        wire['rsi'] != 'null' AND (isNull(toFloat64OrNull(wire['rsi']))), 'rsi: expected number or null',
-        wire['rsi_ready'] NOT IN ('true', 'false'), 'rsi_ready: expected true or false',
-        coalesce(toInt64OrNull(wire['since']), -1) NOT BETWEEN 0 AND 4102444799999, 'since: expected integer, ms since 1970 UTC',
-        coalesce(toInt64OrNull(wire['since_id']), -1) < 0, 'since_id: expected integer',
-        NOT match(wire['source'], '^"[^"]'), 'source: expected text',
-        NOT match(wire['proof'], '^"[^"]'), 'proof: expected text',
-        coalesce(toInt64OrNull(wire['revision']), -1) < 0, 'revision: expected integer',
-        fields.`window_end` > toUnixTimestamp64Milli(now64(3)) + 86400000, 'window_end: more than a day ahead of the server\'s clock',
-        '') AS fault
+    [
+        'not JSON',
+        'not a JSON object',
+        'symbol: expected text',
+        'window_start: expected integer, ms since 1970 UTC',
+        'window_end: expected integer, ms since 1970 UTC',
+        'close: expected number',
+        'average_price: expected number or null',
+        'average_by_volume: expected number or null',
+        'low: expected number or null',
+        'high: expected number or null',
+        'volume: expected number',
+        'buy_volume: expected number or null',
+        'sell_volume: expected number or null',
+        'points: expected integer',
+        'whole: expected true or false',
+        'rsi: expected number or null',
+        'rsi_ready: expected true or false',
+        'since: expected integer, ms since 1970 UTC',
+        'since_id: expected integer',
+        'source: expected text',
+        'proof: expected text',
+        'revision: expected integer',
+        'window_end: more than a day ahead of the server\'s clock'
+    ][indexOf([
+        empty(wire) AND NOT isValidJSON(raw),
+        empty(wire) AND JSONType(raw) != 'Object',
+        NOT match(wire['symbol'], '^"[^"]'),
+        coalesce(toInt64OrNull(wire['window_start']), -1) NOT BETWEEN 0 AND 4102444799999,
+        coalesce(toInt64OrNull(wire['window_end']), -1) NOT BETWEEN 0 AND 4102444799999,
+        isNull(toFloat64OrNull(wire['close'])),
+        wire['average_price'] != 'null' AND (isNull(toFloat64OrNull(wire['average_price']))),
+        wire['average_by_volume'] != 'null' AND (isNull(toFloat64OrNull(wire['average_by_volume']))),
+        wire['low'] != 'null' AND (isNull(toFloat64OrNull(wire['low']))),
+        wire['high'] != 'null' AND (isNull(toFloat64OrNull(wire['high']))),
+        isNull(toFloat64OrNull(wire['volume'])),
+        wire['buy_volume'] != 'null' AND (isNull(toFloat64OrNull(wire['buy_volume']))),
+        wire['sell_volume'] != 'null' AND (isNull(toFloat64OrNull(wire['sell_volume']))),
+        coalesce(toInt64OrNull(wire['points']), -1) < 0,
+        wire['whole'] NOT IN ('true', 'false'),
+        wire['rsi'] != 'null' AND (isNull(toFloat64OrNull(wire['rsi']))),
+        wire['rsi_ready'] NOT IN ('true', 'false'),
+        coalesce(toInt64OrNull(wire['since']), -1) NOT BETWEEN 0 AND 4102444799999,
+        coalesce(toInt64OrNull(wire['since_id']), -1) < 0,
+        NOT match(wire['source'], '^"[^"]'),
+        NOT match(wire['proof'], '^"[^"]'),
+        coalesce(toInt64OrNull(wire['revision']), -1) < 0,
+        fields.`window_end` > toUnixTimestamp64Milli(now64(3)) + 86400000
+    ], true)] AS fault
 FROM `klinestream_intake`.trade_windows_topic;
 
 -- One closed candle of a symbol and interval.
@@ -345,6 +388,7 @@ SETTINGS
     kafka_flush_interval_ms = 1000;
 
 -- `wire` is the JSON of each field as it stands: it tells a zero from what is missing. The first thing that is wrong is the fault.
+-- In an array, since multiIf computes `wire` anew for each of its branches; place 0, where nothing is wrong, is ''.
 CREATE MATERIALIZED VIEW IF NOT EXISTS `klinestream_intake`.candles_read TO `klinestream_intake`.candles_lines AS
 WITH CAST(JSONExtractKeysAndValuesRaw(raw), 'Map(String, String)') AS wire
 SELECT
@@ -354,30 +398,53 @@ SELECT
     _timestamp_ms AS written_time,
     raw,
     JSONExtract(raw, 'Tuple(`s` String, `i` String, `t` Int64, `T` Int64, `o` Decimal(38, 8), `h` Decimal(38, 8), `l` Decimal(38, 8), `c` Decimal(38, 8), `v` Decimal(38, 8), `q` Decimal(38, 8), `V` Decimal(38, 8), `Q` Decimal(38, 8), `n` Int64, `f` Nullable(Int64), `L` Nullable(Int64), `klines` Int64, `complete` Bool, `origin` String, `revision` Int64)') AS fields,
-    multiIf(
-        NOT isValidJSON(raw), 'not JSON',
-        JSONType(raw) != 'Object', 'not a JSON object',
-        NOT match(wire['s'], '^"[^"]'), 's: expected text',
-        NOT match(wire['i'], '^"[^"]'), 'i: expected text',
-        coalesce(toInt64OrNull(wire['t']), -1) NOT BETWEEN 0 AND 4102444799999, 't: expected integer, ms since 1970 UTC',
-        coalesce(toInt64OrNull(wire['T']), -1) NOT BETWEEN 0 AND 4102444799999, 'T: expected integer, ms since 1970 UTC',
-        NOT match(wire['o'], '^"[0-9]{1,15}([.][0-9]{1,8})?"$'), 'o: expected decimal string, 8 decimals',
-        NOT match(wire['h'], '^"[0-9]{1,15}([.][0-9]{1,8})?"$'), 'h: expected decimal string, 8 decimals',
-        NOT match(wire['l'], '^"[0-9]{1,15}([.][0-9]{1,8})?"$'), 'l: expected decimal string, 8 decimals',
-        NOT match(wire['c'], '^"[0-9]{1,15}([.][0-9]{1,8})?"$'), 'c: expected decimal string, 8 decimals',
-        NOT match(wire['v'], '^"[0-9]{1,15}([.][0-9]{1,8})?"$'), 'v: expected decimal string with 8 decimals, any size',
-        NOT match(wire['q'], '^"[0-9]{1,15}([.][0-9]{1,8})?"$'), 'q: expected decimal string with 8 decimals, any size',
-        NOT match(wire['V'], '^"[0-9]{1,15}([.][0-9]{1,8})?"$'), 'V: expected decimal string with 8 decimals, any size',
-        NOT match(wire['Q'], '^"[0-9]{1,15}([.][0-9]{1,8})?"$'), 'Q: expected decimal string with 8 decimals, any size',
-        coalesce(toInt64OrNull(wire['n']), -1) < 0, 'n: expected integer',
-        wire['f'] != 'null' AND (coalesce(toInt64OrNull(wire['f']), -2) < -1), 'f: expected integer, -1 where no trade fell in the second, null where unknown',
-        wire['L'] != 'null' AND (coalesce(toInt64OrNull(wire['L']), -2) < -1), 'L: expected integer, -1 where no trade fell in the second, null where unknown',
-        coalesce(toInt64OrNull(wire['klines']), -1) < 0, 'klines: expected integer',
-        wire['complete'] NOT IN ('true', 'false'), 'complete: expected true or false',
-        NOT match(wire['origin'], '^"[^"]'), 'origin: expected text',
-        coalesce(toInt64OrNull(wire['revision']), -1) < 0, 'revision: expected integer',
-        fields.`t` > toUnixTimestamp64Milli(now64(3)) + 86400000, 't: more than a day ahead of the server\'s clock',
-        '') AS fault
+    [
+        'not JSON',
+        'not a JSON object',
+        's: expected text',
+        'i: expected text',
+        't: expected integer, ms since 1970 UTC',
+        'T: expected integer, ms since 1970 UTC',
+        'o: expected decimal string, 8 decimals',
+        'h: expected decimal string, 8 decimals',
+        'l: expected decimal string, 8 decimals',
+        'c: expected decimal string, 8 decimals',
+        'v: expected decimal string with 8 decimals, any size',
+        'q: expected decimal string with 8 decimals, any size',
+        'V: expected decimal string with 8 decimals, any size',
+        'Q: expected decimal string with 8 decimals, any size',
+        'n: expected integer',
+        'f: expected integer, -1 where no trade fell in the second, null where unknown',
+        'L: expected integer, -1 where no trade fell in the second, null where unknown',
+        'klines: expected integer',
+        'complete: expected true or false',
+        'origin: expected text',
+        'revision: expected integer',
+        't: more than a day ahead of the server\'s clock'
+    ][indexOf([
+        empty(wire) AND NOT isValidJSON(raw),
+        empty(wire) AND JSONType(raw) != 'Object',
+        NOT match(wire['s'], '^"[^"]'),
+        NOT match(wire['i'], '^"[^"]'),
+        coalesce(toInt64OrNull(wire['t']), -1) NOT BETWEEN 0 AND 4102444799999,
+        coalesce(toInt64OrNull(wire['T']), -1) NOT BETWEEN 0 AND 4102444799999,
+        NOT match(wire['o'], '^"[0-9]{1,15}([.][0-9]{1,8})?"$'),
+        NOT match(wire['h'], '^"[0-9]{1,15}([.][0-9]{1,8})?"$'),
+        NOT match(wire['l'], '^"[0-9]{1,15}([.][0-9]{1,8})?"$'),
+        NOT match(wire['c'], '^"[0-9]{1,15}([.][0-9]{1,8})?"$'),
+        NOT match(wire['v'], '^"[0-9]{1,15}([.][0-9]{1,8})?"$'),
+        NOT match(wire['q'], '^"[0-9]{1,15}([.][0-9]{1,8})?"$'),
+        NOT match(wire['V'], '^"[0-9]{1,15}([.][0-9]{1,8})?"$'),
+        NOT match(wire['Q'], '^"[0-9]{1,15}([.][0-9]{1,8})?"$'),
+        coalesce(toInt64OrNull(wire['n']), -1) < 0,
+        wire['f'] != 'null' AND (coalesce(toInt64OrNull(wire['f']), -2) < -1),
+        wire['L'] != 'null' AND (coalesce(toInt64OrNull(wire['L']), -2) < -1),
+        coalesce(toInt64OrNull(wire['klines']), -1) < 0,
+        wire['complete'] NOT IN ('true', 'false'),
+        NOT match(wire['origin'], '^"[^"]'),
+        coalesce(toInt64OrNull(wire['revision']), -1) < 0,
+        fields.`t` > toUnixTimestamp64Milli(now64(3)) + 86400000
+    ], true)] AS fault
 FROM `klinestream_intake`.candles_topic;
 
 -- The indicators of one closed candle.
@@ -449,6 +516,7 @@ SETTINGS
     kafka_flush_interval_ms = 1000;
 
 -- `wire` is the JSON of each field as it stands: it tells a zero from what is missing. The first thing that is wrong is the fault.
+-- In an array, since multiIf computes `wire` anew for each of its branches; place 0, where nothing is wrong, is ''.
 CREATE MATERIALIZED VIEW IF NOT EXISTS `klinestream_intake`.indicators_read TO `klinestream_intake`.indicators_lines AS
 WITH CAST(JSONExtractKeysAndValuesRaw(raw), 'Map(String, String)') AS wire
 SELECT
@@ -458,20 +526,33 @@ SELECT
     _timestamp_ms AS written_time,
     raw,
     JSONExtract(raw, 'Tuple(`s` String, `i` String, `t` Int64, `T` Int64, `c` Float64, `values` Map(String, Nullable(Float64)), `unready` Array(String), `since` Int64, `revision` Int64)') AS fields,
-    multiIf(
-        NOT isValidJSON(raw), 'not JSON',
-        JSONType(raw) != 'Object', 'not a JSON object',
-        NOT match(wire['s'], '^"[^"]'), 's: expected text',
-        NOT match(wire['i'], '^"[^"]'), 'i: expected text',
-        coalesce(toInt64OrNull(wire['t']), -1) NOT BETWEEN 0 AND 4102444799999, 't: expected integer, ms since 1970 UTC',
-        coalesce(toInt64OrNull(wire['T']), -1) NOT BETWEEN 0 AND 4102444799999, 'T: expected integer, ms since 1970 UTC',
-        isNull(toFloat64OrNull(wire['c'])), 'c: expected number',
-        NOT startsWith(wire['values'], '{') OR NOT arrayAll(pair -> pair.2 = 'null' OR isNotNull(toFloat64OrNull(pair.2)), JSONExtractKeysAndValuesRaw(raw, 'values')), 'values: expected object: name to number or null',
-        NOT startsWith(wire['unready'], '[') OR NOT arrayAll(name -> startsWith(name, '"'), JSONExtractArrayRaw(raw, 'unready')), 'unready: expected list of text',
-        coalesce(toInt64OrNull(wire['since']), -1) NOT BETWEEN 0 AND 4102444799999, 'since: expected integer, ms since 1970 UTC',
-        coalesce(toInt64OrNull(wire['revision']), -1) < 0, 'revision: expected integer',
-        fields.`t` > toUnixTimestamp64Milli(now64(3)) + 86400000, 't: more than a day ahead of the server\'s clock',
-        '') AS fault
+    [
+        'not JSON',
+        'not a JSON object',
+        's: expected text',
+        'i: expected text',
+        't: expected integer, ms since 1970 UTC',
+        'T: expected integer, ms since 1970 UTC',
+        'c: expected number',
+        'values: expected object: name to number or null',
+        'unready: expected list of text',
+        'since: expected integer, ms since 1970 UTC',
+        'revision: expected integer',
+        't: more than a day ahead of the server\'s clock'
+    ][indexOf([
+        empty(wire) AND NOT isValidJSON(raw),
+        empty(wire) AND JSONType(raw) != 'Object',
+        NOT match(wire['s'], '^"[^"]'),
+        NOT match(wire['i'], '^"[^"]'),
+        coalesce(toInt64OrNull(wire['t']), -1) NOT BETWEEN 0 AND 4102444799999,
+        coalesce(toInt64OrNull(wire['T']), -1) NOT BETWEEN 0 AND 4102444799999,
+        isNull(toFloat64OrNull(wire['c'])),
+        NOT startsWith(wire['values'], '{') OR NOT arrayAll(pair -> pair.2 = 'null' OR isNotNull(toFloat64OrNull(pair.2)), JSONExtractKeysAndValuesRaw(raw, 'values')),
+        NOT startsWith(wire['unready'], '[') OR NOT arrayAll(name -> startsWith(name, '"'), JSONExtractArrayRaw(raw, 'unready')),
+        coalesce(toInt64OrNull(wire['since']), -1) NOT BETWEEN 0 AND 4102444799999,
+        coalesce(toInt64OrNull(wire['revision']), -1) < 0,
+        fields.`t` > toUnixTimestamp64Milli(now64(3)) + 86400000
+    ], true)] AS fault
 FROM `klinestream_intake`.indicators_topic;
 
 -- A rule's buy or sell on one closed candle.
@@ -553,6 +634,7 @@ SETTINGS
     kafka_flush_interval_ms = 1000;
 
 -- `wire` is the JSON of each field as it stands: it tells a zero from what is missing. The first thing that is wrong is the fault.
+-- In an array, since multiIf computes `wire` anew for each of its branches; place 0, where nothing is wrong, is ''.
 CREATE MATERIALIZED VIEW IF NOT EXISTS `klinestream_intake`.signals_read TO `klinestream_intake`.signals_lines AS
 WITH CAST(JSONExtractKeysAndValuesRaw(raw), 'Map(String, String)') AS wire
 SELECT
@@ -562,25 +644,43 @@ SELECT
     _timestamp_ms AS written_time,
     raw,
     JSONExtract(raw, 'Tuple(`id` String, `s` String, `i` String, `t` Int64, `T` Int64, `side` String, `rule` String, `state` String, `price` Float64, `value` Float64, `limit` Float64, `reason` String, `since` Int64, `revision` Int64)') AS fields,
-    multiIf(
-        NOT isValidJSON(raw), 'not JSON',
-        JSONType(raw) != 'Object', 'not a JSON object',
-        NOT match(wire['id'], '^"[^"]'), 'id: expected text',
-        NOT match(wire['s'], '^"[^"]'), 's: expected text',
-        NOT match(wire['i'], '^"[^"]'), 'i: expected text',
-        coalesce(toInt64OrNull(wire['t']), -1) NOT BETWEEN 0 AND 4102444799999, 't: expected integer, ms since 1970 UTC',
-        coalesce(toInt64OrNull(wire['T']), -1) NOT BETWEEN 0 AND 4102444799999, 'T: expected integer, ms since 1970 UTC',
-        NOT match(wire['side'], '^"[^"]'), 'side: expected text',
-        NOT match(wire['rule'], '^"[^"]'), 'rule: expected text',
-        NOT match(wire['state'], '^"[^"]'), 'state: expected text',
-        isNull(toFloat64OrNull(wire['price'])), 'price: expected number',
-        isNull(toFloat64OrNull(wire['value'])), 'value: expected number',
-        isNull(toFloat64OrNull(wire['limit'])), 'limit: expected number',
-        NOT match(wire['reason'], '^"[^"]'), 'reason: expected text',
-        coalesce(toInt64OrNull(wire['since']), -1) NOT BETWEEN 0 AND 4102444799999, 'since: expected integer, ms since 1970 UTC',
-        coalesce(toInt64OrNull(wire['revision']), -1) < 0, 'revision: expected integer',
-        fields.`t` > toUnixTimestamp64Milli(now64(3)) + 86400000, 't: more than a day ahead of the server\'s clock',
-        '') AS fault
+    [
+        'not JSON',
+        'not a JSON object',
+        'id: expected text',
+        's: expected text',
+        'i: expected text',
+        't: expected integer, ms since 1970 UTC',
+        'T: expected integer, ms since 1970 UTC',
+        'side: expected text',
+        'rule: expected text',
+        'state: expected text',
+        'price: expected number',
+        'value: expected number',
+        'limit: expected number',
+        'reason: expected text',
+        'since: expected integer, ms since 1970 UTC',
+        'revision: expected integer',
+        't: more than a day ahead of the server\'s clock'
+    ][indexOf([
+        empty(wire) AND NOT isValidJSON(raw),
+        empty(wire) AND JSONType(raw) != 'Object',
+        NOT match(wire['id'], '^"[^"]'),
+        NOT match(wire['s'], '^"[^"]'),
+        NOT match(wire['i'], '^"[^"]'),
+        coalesce(toInt64OrNull(wire['t']), -1) NOT BETWEEN 0 AND 4102444799999,
+        coalesce(toInt64OrNull(wire['T']), -1) NOT BETWEEN 0 AND 4102444799999,
+        NOT match(wire['side'], '^"[^"]'),
+        NOT match(wire['rule'], '^"[^"]'),
+        NOT match(wire['state'], '^"[^"]'),
+        isNull(toFloat64OrNull(wire['price'])),
+        isNull(toFloat64OrNull(wire['value'])),
+        isNull(toFloat64OrNull(wire['limit'])),
+        NOT match(wire['reason'], '^"[^"]'),
+        coalesce(toInt64OrNull(wire['since']), -1) NOT BETWEEN 0 AND 4102444799999,
+        coalesce(toInt64OrNull(wire['revision']), -1) < 0,
+        fields.`t` > toUnixTimestamp64Milli(now64(3)) + 86400000
+    ], true)] AS fault
 FROM `klinestream_intake`.signals_topic;
 
 -- What a symbol did over the last day of closed 1m candles, and since its run began.
@@ -672,6 +772,7 @@ SETTINGS
     kafka_flush_interval_ms = 1000;
 
 -- `wire` is the JSON of each field as it stands: it tells a zero from what is missing. The first thing that is wrong is the fault.
+-- In an array, since multiIf computes `wire` anew for each of its branches; place 0, where nothing is wrong, is ''.
 CREATE MATERIALIZED VIEW IF NOT EXISTS `klinestream_intake`.aggregates_read TO `klinestream_intake`.aggregates_lines AS
 WITH CAST(JSONExtractKeysAndValuesRaw(raw), 'Map(String, String)') AS wire
 SELECT
@@ -681,30 +782,53 @@ SELECT
     _timestamp_ms AS written_time,
     raw,
     JSONExtract(raw, 'Tuple(`s` String, `t` Int64, `T` Int64, `day_candles` Int64, `day_volume` Float64, `day_average_volume` Float64, `day_average_open` Float64, `day_average_close` Float64, `day_low` Float64, `day_high` Float64, `candles` Int64, `volume` Float64, `average_volume` Float64, `average_open` Float64, `average_close` Float64, `low` Float64, `high` Float64, `since` Int64, `revision` Int64)') AS fields,
-    multiIf(
-        NOT isValidJSON(raw), 'not JSON',
-        JSONType(raw) != 'Object', 'not a JSON object',
-        NOT match(wire['s'], '^"[^"]'), 's: expected text',
-        coalesce(toInt64OrNull(wire['t']), -1) NOT BETWEEN 0 AND 4102444799999, 't: expected integer, ms since 1970 UTC',
-        coalesce(toInt64OrNull(wire['T']), -1) NOT BETWEEN 0 AND 4102444799999, 'T: expected integer, ms since 1970 UTC',
-        coalesce(toInt64OrNull(wire['day_candles']), -1) < 0, 'day_candles: expected integer',
-        isNull(toFloat64OrNull(wire['day_volume'])), 'day_volume: expected number',
-        isNull(toFloat64OrNull(wire['day_average_volume'])), 'day_average_volume: expected number',
-        isNull(toFloat64OrNull(wire['day_average_open'])), 'day_average_open: expected number',
-        isNull(toFloat64OrNull(wire['day_average_close'])), 'day_average_close: expected number',
-        isNull(toFloat64OrNull(wire['day_low'])), 'day_low: expected number',
-        isNull(toFloat64OrNull(wire['day_high'])), 'day_high: expected number',
-        coalesce(toInt64OrNull(wire['candles']), -1) < 0, 'candles: expected integer',
-        isNull(toFloat64OrNull(wire['volume'])), 'volume: expected number',
-        isNull(toFloat64OrNull(wire['average_volume'])), 'average_volume: expected number',
-        isNull(toFloat64OrNull(wire['average_open'])), 'average_open: expected number',
-        isNull(toFloat64OrNull(wire['average_close'])), 'average_close: expected number',
-        isNull(toFloat64OrNull(wire['low'])), 'low: expected number',
-        isNull(toFloat64OrNull(wire['high'])), 'high: expected number',
-        coalesce(toInt64OrNull(wire['since']), -1) NOT BETWEEN 0 AND 4102444799999, 'since: expected integer, ms since 1970 UTC',
-        coalesce(toInt64OrNull(wire['revision']), -1) < 0, 'revision: expected integer',
-        fields.`t` > toUnixTimestamp64Milli(now64(3)) + 86400000, 't: more than a day ahead of the server\'s clock',
-        '') AS fault
+    [
+        'not JSON',
+        'not a JSON object',
+        's: expected text',
+        't: expected integer, ms since 1970 UTC',
+        'T: expected integer, ms since 1970 UTC',
+        'day_candles: expected integer',
+        'day_volume: expected number',
+        'day_average_volume: expected number',
+        'day_average_open: expected number',
+        'day_average_close: expected number',
+        'day_low: expected number',
+        'day_high: expected number',
+        'candles: expected integer',
+        'volume: expected number',
+        'average_volume: expected number',
+        'average_open: expected number',
+        'average_close: expected number',
+        'low: expected number',
+        'high: expected number',
+        'since: expected integer, ms since 1970 UTC',
+        'revision: expected integer',
+        't: more than a day ahead of the server\'s clock'
+    ][indexOf([
+        empty(wire) AND NOT isValidJSON(raw),
+        empty(wire) AND JSONType(raw) != 'Object',
+        NOT match(wire['s'], '^"[^"]'),
+        coalesce(toInt64OrNull(wire['t']), -1) NOT BETWEEN 0 AND 4102444799999,
+        coalesce(toInt64OrNull(wire['T']), -1) NOT BETWEEN 0 AND 4102444799999,
+        coalesce(toInt64OrNull(wire['day_candles']), -1) < 0,
+        isNull(toFloat64OrNull(wire['day_volume'])),
+        isNull(toFloat64OrNull(wire['day_average_volume'])),
+        isNull(toFloat64OrNull(wire['day_average_open'])),
+        isNull(toFloat64OrNull(wire['day_average_close'])),
+        isNull(toFloat64OrNull(wire['day_low'])),
+        isNull(toFloat64OrNull(wire['day_high'])),
+        coalesce(toInt64OrNull(wire['candles']), -1) < 0,
+        isNull(toFloat64OrNull(wire['volume'])),
+        isNull(toFloat64OrNull(wire['average_volume'])),
+        isNull(toFloat64OrNull(wire['average_open'])),
+        isNull(toFloat64OrNull(wire['average_close'])),
+        isNull(toFloat64OrNull(wire['low'])),
+        isNull(toFloat64OrNull(wire['high'])),
+        coalesce(toInt64OrNull(wire['since']), -1) NOT BETWEEN 0 AND 4102444799999,
+        coalesce(toInt64OrNull(wire['revision']), -1) < 0,
+        fields.`t` > toUnixTimestamp64Milli(now64(3)) + 86400000
+    ], true)] AS fault
 FROM `klinestream_intake`.aggregates_topic;
 
 -- What a model says after one closed candle.
@@ -780,6 +904,7 @@ SETTINGS
     kafka_flush_interval_ms = 1000;
 
 -- `wire` is the JSON of each field as it stands: it tells a zero from what is missing. The first thing that is wrong is the fault.
+-- In an array, since multiIf computes `wire` anew for each of its branches; place 0, where nothing is wrong, is ''.
 CREATE MATERIALIZED VIEW IF NOT EXISTS `klinestream_intake`.predictions_read TO `klinestream_intake`.predictions_lines AS
 WITH CAST(JSONExtractKeysAndValuesRaw(raw), 'Map(String, String)') AS wire
 SELECT
@@ -789,22 +914,37 @@ SELECT
     _timestamp_ms AS written_time,
     raw,
     JSONExtract(raw, 'Tuple(`s` String, `i` String, `t` Int64, `T` Int64, `model` String, `horizon` String, `prediction` Float64, `probability` Float64, `inputs` String, `since` Int64, `revision` Int64)') AS fields,
-    multiIf(
-        NOT isValidJSON(raw), 'not JSON',
-        JSONType(raw) != 'Object', 'not a JSON object',
-        NOT match(wire['s'], '^"[^"]'), 's: expected text',
-        NOT match(wire['i'], '^"[^"]'), 'i: expected text',
-        coalesce(toInt64OrNull(wire['t']), -1) NOT BETWEEN 0 AND 4102444799999, 't: expected integer, ms since 1970 UTC',
-        coalesce(toInt64OrNull(wire['T']), -1) NOT BETWEEN 0 AND 4102444799999, 'T: expected integer, ms since 1970 UTC',
-        NOT match(wire['model'], '^"[^"]'), 'model: expected text',
-        NOT match(wire['horizon'], '^"[^"]'), 'horizon: expected text',
-        isNull(toFloat64OrNull(wire['prediction'])), 'prediction: expected number',
-        isNull(toFloat64OrNull(wire['probability'])), 'probability: expected number',
-        NOT match(wire['inputs'], '^"[^"]'), 'inputs: expected text',
-        coalesce(toInt64OrNull(wire['since']), -1) NOT BETWEEN 0 AND 4102444799999, 'since: expected integer, ms since 1970 UTC',
-        coalesce(toInt64OrNull(wire['revision']), -1) < 0, 'revision: expected integer',
-        fields.`t` > toUnixTimestamp64Milli(now64(3)) + 86400000, 't: more than a day ahead of the server\'s clock',
-        '') AS fault
+    [
+        'not JSON',
+        'not a JSON object',
+        's: expected text',
+        'i: expected text',
+        't: expected integer, ms since 1970 UTC',
+        'T: expected integer, ms since 1970 UTC',
+        'model: expected text',
+        'horizon: expected text',
+        'prediction: expected number',
+        'probability: expected number',
+        'inputs: expected text',
+        'since: expected integer, ms since 1970 UTC',
+        'revision: expected integer',
+        't: more than a day ahead of the server\'s clock'
+    ][indexOf([
+        empty(wire) AND NOT isValidJSON(raw),
+        empty(wire) AND JSONType(raw) != 'Object',
+        NOT match(wire['s'], '^"[^"]'),
+        NOT match(wire['i'], '^"[^"]'),
+        coalesce(toInt64OrNull(wire['t']), -1) NOT BETWEEN 0 AND 4102444799999,
+        coalesce(toInt64OrNull(wire['T']), -1) NOT BETWEEN 0 AND 4102444799999,
+        NOT match(wire['model'], '^"[^"]'),
+        NOT match(wire['horizon'], '^"[^"]'),
+        isNull(toFloat64OrNull(wire['prediction'])),
+        isNull(toFloat64OrNull(wire['probability'])),
+        NOT match(wire['inputs'], '^"[^"]'),
+        coalesce(toInt64OrNull(wire['since']), -1) NOT BETWEEN 0 AND 4102444799999,
+        coalesce(toInt64OrNull(wire['revision']), -1) < 0,
+        fields.`t` > toUnixTimestamp64Milli(now64(3)) + 86400000
+    ], true)] AS fault
 FROM `klinestream_intake`.predictions_topic;
 
 -- A state that a gap of the feed has reached: the ledger of gaps.
@@ -882,6 +1022,7 @@ SETTINGS
     kafka_flush_interval_ms = 1000;
 
 -- `wire` is the JSON of each field as it stands: it tells a zero from what is missing. The first thing that is wrong is the fault.
+-- In an array, since multiIf computes `wire` anew for each of its branches; place 0, where nothing is wrong, is ''.
 CREATE MATERIALIZED VIEW IF NOT EXISTS `klinestream_intake`.gaps_read TO `klinestream_intake`.gaps_lines AS
 WITH CAST(JSONExtractKeysAndValuesRaw(raw), 'Map(String, String)') AS wire
 SELECT
@@ -891,23 +1032,39 @@ SELECT
     _timestamp_ms AS written_time,
     raw,
     JSONExtract(raw, 'Tuple(`gap` String, `s` String, `state` String, `producer` String, `from` Int64, `to` Int64, `klines` Int64, `source` String, `proved` Bool, `trades` Nullable(Int64), `reason` String, `time` Int64)') AS fields,
-    multiIf(
-        NOT isValidJSON(raw), 'not JSON',
-        JSONType(raw) != 'Object', 'not a JSON object',
-        NOT match(wire['gap'], '^"[^"]'), 'gap: expected text',
-        NOT match(wire['s'], '^"[^"]'), 's: expected text',
-        NOT match(wire['state'], '^"[^"]'), 'state: expected text',
-        NOT match(wire['producer'], '^"[^"]'), 'producer: expected text',
-        coalesce(toInt64OrNull(wire['from']), -1) NOT BETWEEN 0 AND 4102444799999, 'from: expected integer, ms since 1970 UTC',
-        coalesce(toInt64OrNull(wire['to']), -1) NOT BETWEEN 0 AND 4102444799999, 'to: expected integer, ms since 1970 UTC',
-        coalesce(toInt64OrNull(wire['klines']), -1) < 0, 'klines: expected integer',
-        NOT match(wire['source'], '^"[^"]'), 'source: expected text',
-        wire['proved'] NOT IN ('true', 'false'), 'proved: expected true or false',
-        wire['trades'] != 'null' AND (coalesce(toInt64OrNull(wire['trades']), -1) < 0), 'trades: expected integer or null',
-        NOT startsWith(wire['reason'], '"'), 'reason: expected text, may be empty',
-        coalesce(toInt64OrNull(wire['time']), -1) NOT BETWEEN 0 AND 4102444799999, 'time: expected integer, ms since 1970 UTC',
-        fields.`from` > toUnixTimestamp64Milli(now64(3)) + 86400000, 'from: more than a day ahead of the server\'s clock',
-        '') AS fault
+    [
+        'not JSON',
+        'not a JSON object',
+        'gap: expected text',
+        's: expected text',
+        'state: expected text',
+        'producer: expected text',
+        'from: expected integer, ms since 1970 UTC',
+        'to: expected integer, ms since 1970 UTC',
+        'klines: expected integer',
+        'source: expected text',
+        'proved: expected true or false',
+        'trades: expected integer or null',
+        'reason: expected text, may be empty',
+        'time: expected integer, ms since 1970 UTC',
+        'from: more than a day ahead of the server\'s clock'
+    ][indexOf([
+        empty(wire) AND NOT isValidJSON(raw),
+        empty(wire) AND JSONType(raw) != 'Object',
+        NOT match(wire['gap'], '^"[^"]'),
+        NOT match(wire['s'], '^"[^"]'),
+        NOT match(wire['state'], '^"[^"]'),
+        NOT match(wire['producer'], '^"[^"]'),
+        coalesce(toInt64OrNull(wire['from']), -1) NOT BETWEEN 0 AND 4102444799999,
+        coalesce(toInt64OrNull(wire['to']), -1) NOT BETWEEN 0 AND 4102444799999,
+        coalesce(toInt64OrNull(wire['klines']), -1) < 0,
+        NOT match(wire['source'], '^"[^"]'),
+        wire['proved'] NOT IN ('true', 'false'),
+        wire['trades'] != 'null' AND (coalesce(toInt64OrNull(wire['trades']), -1) < 0),
+        NOT startsWith(wire['reason'], '"'),
+        coalesce(toInt64OrNull(wire['time']), -1) NOT BETWEEN 0 AND 4102444799999,
+        fields.`from` > toUnixTimestamp64Milli(now64(3)) + 86400000
+    ], true)] AS fault
 FROM `klinestream_intake`.gaps_topic;
 
 -- A state that missing ids of trades or books have reached: their ledger.
@@ -985,6 +1142,7 @@ SETTINGS
     kafka_flush_interval_ms = 1000;
 
 -- `wire` is the JSON of each field as it stands: it tells a zero from what is missing. The first thing that is wrong is the fault.
+-- In an array, since multiIf computes `wire` anew for each of its branches; place 0, where nothing is wrong, is ''.
 CREATE MATERIALIZED VIEW IF NOT EXISTS `klinestream_intake`.id_gaps_read TO `klinestream_intake`.id_gaps_lines AS
 WITH CAST(JSONExtractKeysAndValuesRaw(raw), 'Map(String, String)') AS wire
 SELECT
@@ -994,23 +1152,39 @@ SELECT
     _timestamp_ms AS written_time,
     raw,
     JSONExtract(raw, 'Tuple(`gap` String, `feed` String, `s` String, `state` String, `producer` String, `from` Int64, `to` Int64, `after` Nullable(Int64), `before` Int64, `obtained` Int64, `reason` String, `time` Int64)') AS fields,
-    multiIf(
-        NOT isValidJSON(raw), 'not JSON',
-        JSONType(raw) != 'Object', 'not a JSON object',
-        NOT match(wire['gap'], '^"[^"]'), 'gap: expected text',
-        NOT match(wire['feed'], '^"[^"]'), 'feed: expected text',
-        NOT match(wire['s'], '^"[^"]'), 's: expected text',
-        NOT match(wire['state'], '^"[^"]'), 'state: expected text',
-        NOT match(wire['producer'], '^"[^"]'), 'producer: expected text',
-        coalesce(toInt64OrNull(wire['from']), -1) < 0, 'from: expected integer',
-        coalesce(toInt64OrNull(wire['to']), -1) < 0, 'to: expected integer',
-        wire['after'] != 'null' AND (coalesce(toInt64OrNull(wire['after']), -1) NOT BETWEEN 0 AND 4102444799999), 'after: expected integer, ms since 1970 UTC or null',
-        coalesce(toInt64OrNull(wire['before']), -1) NOT BETWEEN 0 AND 4102444799999, 'before: expected integer, ms since 1970 UTC',
-        coalesce(toInt64OrNull(wire['obtained']), -1) < 0, 'obtained: expected integer',
-        NOT startsWith(wire['reason'], '"'), 'reason: expected text, may be empty',
-        coalesce(toInt64OrNull(wire['time']), -1) NOT BETWEEN 0 AND 4102444799999, 'time: expected integer, ms since 1970 UTC',
-        fields.`before` > toUnixTimestamp64Milli(now64(3)) + 86400000, 'before: more than a day ahead of the server\'s clock',
-        '') AS fault
+    [
+        'not JSON',
+        'not a JSON object',
+        'gap: expected text',
+        'feed: expected text',
+        's: expected text',
+        'state: expected text',
+        'producer: expected text',
+        'from: expected integer',
+        'to: expected integer',
+        'after: expected integer, ms since 1970 UTC or null',
+        'before: expected integer, ms since 1970 UTC',
+        'obtained: expected integer',
+        'reason: expected text, may be empty',
+        'time: expected integer, ms since 1970 UTC',
+        'before: more than a day ahead of the server\'s clock'
+    ][indexOf([
+        empty(wire) AND NOT isValidJSON(raw),
+        empty(wire) AND JSONType(raw) != 'Object',
+        NOT match(wire['gap'], '^"[^"]'),
+        NOT match(wire['feed'], '^"[^"]'),
+        NOT match(wire['s'], '^"[^"]'),
+        NOT match(wire['state'], '^"[^"]'),
+        NOT match(wire['producer'], '^"[^"]'),
+        coalesce(toInt64OrNull(wire['from']), -1) < 0,
+        coalesce(toInt64OrNull(wire['to']), -1) < 0,
+        wire['after'] != 'null' AND (coalesce(toInt64OrNull(wire['after']), -1) NOT BETWEEN 0 AND 4102444799999),
+        coalesce(toInt64OrNull(wire['before']), -1) NOT BETWEEN 0 AND 4102444799999,
+        coalesce(toInt64OrNull(wire['obtained']), -1) < 0,
+        NOT startsWith(wire['reason'], '"'),
+        coalesce(toInt64OrNull(wire['time']), -1) NOT BETWEEN 0 AND 4102444799999,
+        fields.`before` > toUnixTimestamp64Milli(now64(3)) + 86400000
+    ], true)] AS fault
 FROM `klinestream_intake`.id_gaps_topic;
 
 -- What happened to the parts of the pipeline.
@@ -1071,6 +1245,7 @@ SETTINGS
     kafka_flush_interval_ms = 1000;
 
 -- `wire` is the JSON of each field as it stands: it tells a zero from what is missing. The first thing that is wrong is the fault.
+-- In an array, since multiIf computes `wire` anew for each of its branches; place 0, where nothing is wrong, is ''.
 CREATE MATERIALIZED VIEW IF NOT EXISTS `klinestream_intake`.events_read TO `klinestream_intake`.events_lines AS
 WITH CAST(JSONExtractKeysAndValuesRaw(raw), 'Map(String, String)') AS wire
 SELECT
@@ -1080,13 +1255,21 @@ SELECT
     _timestamp_ms AS written_time,
     raw,
     JSONExtract(raw, 'Tuple(`component` String, `event` String, `time` Int64, `detail` String)') AS fields,
-    multiIf(
-        NOT isValidJSON(raw), 'not JSON',
-        JSONType(raw) != 'Object', 'not a JSON object',
-        NOT match(wire['component'], '^"[^"]'), 'component: expected text',
-        NOT match(wire['event'], '^"[^"]'), 'event: expected text',
-        coalesce(toInt64OrNull(wire['time']), -1) NOT BETWEEN 0 AND 4102444799999, 'time: expected integer, ms since 1970 UTC',
-        NOT match(wire['detail'], '^"[^"]'), 'detail: expected text',
-        fields.`time` > toUnixTimestamp64Milli(now64(3)) + 86400000, 'time: more than a day ahead of the server\'s clock',
-        '') AS fault
+    [
+        'not JSON',
+        'not a JSON object',
+        'component: expected text',
+        'event: expected text',
+        'time: expected integer, ms since 1970 UTC',
+        'detail: expected text',
+        'time: more than a day ahead of the server\'s clock'
+    ][indexOf([
+        empty(wire) AND NOT isValidJSON(raw),
+        empty(wire) AND JSONType(raw) != 'Object',
+        NOT match(wire['component'], '^"[^"]'),
+        NOT match(wire['event'], '^"[^"]'),
+        coalesce(toInt64OrNull(wire['time']), -1) NOT BETWEEN 0 AND 4102444799999,
+        NOT match(wire['detail'], '^"[^"]'),
+        fields.`time` > toUnixTimestamp64Milli(now64(3)) + 86400000
+    ], true)] AS fault
 FROM `klinestream_intake`.events_topic;

@@ -127,7 +127,8 @@ def _checks(table: Table) -> dict[str, str]:
     time = _column(table, table.time)
     return {
         "fields": text(_fields(table)),
-        "checks": ",\n        ".join(f"{wrong(each)}, {text(expected(each))}" for each in table.columns),
+        "expected": ",\n        ".join(text(expected(each)) for each in table.columns),
+        "wrong": ",\n        ".join(map(wrong, table.columns)),
         "time": quoted(time.wire),
         "ahead_ms": str(AHEAD_MS),
         "ahead": text(f"{time.wire}: more than a day ahead of the server's clock"),
