@@ -49,7 +49,8 @@ class ClickHouse:
         assert process is not None
         assert process.stdin is not None
         assert process.stdout is not None
-        given = {name: str(value) for name, value in params.items()}
+        # Parameters are read as TabSeparated has them.
+        given = {name: str(value).replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t") for name, value in params.items()}
         process.stdin.write(json.dumps({"sql": sql, "format": form, "params": given}) + "\n")
         process.stdin.flush()
         line = process.stdout.readline()
@@ -111,7 +112,7 @@ def made(statements: Iterable[str], engine: ClickHouse) -> None:
     """Run statements, with a table that takes lines from our hands in place of each that would read a topic: all else is as in a server."""
     for statement in statements:
         topic = re.search(r"EXISTS (\S+_topic) ", statement)
-        engine.run(f"CREATE TABLE {topic[1]} ({_BY_HAND}) ENGINE = Null" if topic else statement)
+        engine.run(f"CREATE TABLE IF NOT EXISTS {topic[1]} ({_BY_HAND}) ENGINE = Null" if topic else statement)
 
 
 def feed(engine: ClickHouse, table: Table, lines: Iterable[bytes], file: Path) -> None:

@@ -100,9 +100,7 @@ def agree(found: dict[Any, Row], right: dict[Any, list[Row]]) -> bool:
 
 
 def _read_again(engine: ClickHouse, wanted: dict[str, dict[tuple[int, int], bytes]]) -> None:
-    for table in TABLES:
-        for name in ("read", "topic"):
-            engine.run(f"DROP TABLE klinestream_intake.{table.name}_{name} SYNC")
+    engine.run("DROP DATABASE klinestream_intake SYNC")
     for statement in statements(source=Source(group="again")):
         engine.run(statement)
     right = {table.topic.name: len(wanted[table.name]) for table in TABLES}

@@ -15,11 +15,13 @@ from pydantic import SecretStr
 from klinestream.market.errors import BrokerError
 from klinestream.runtime.kafka import Record, open_publisher, open_reader
 from klinestream.runtime.sections import KafkaConfig
+from tests.clickhouse import ClickHouse
 from tests.eventually import eventually
 from tests.ports import free_ports
 from tests.stack import TestBroker
 
 TLS = Path(__file__).with_name("tls")
+CLICKHOUSE_CONFIG = Path(__file__).parents[2] / "deploy" / "clickhouse" / "kafka-secured.xml"
 TOPIC = "secured"
 PASSWORD = "wonder,land"  # noqa: S105  # a test broker's
 PLAIN_LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
@@ -105,3 +107,25 @@ def test_unknown_authority_is_refused(config: KafkaConfig) -> None:
     wrong = KafkaConfig(**config.model_dump() | {"ssl_cafile": ""})
     with pytest.raises(BrokerError, match=r"(?i)certificate|SSL"):
         open_publisher(wrong, "secured")
+
+
+def test_clickhouse_reads_with_what_its_environment_says(config: KafkaConfig, tmp_path: Path) -> None:
+    """By the configuration that we deploy a Kafka table comes through TLS and the login; none of it can be read from the server."""
+    told = {
+        name: getattr(config, name) for name in ("bootstrap_servers", "security_protocol", "sasl_mechanism", "sasl_username", "ssl_cafile")
+    }
+    secrets = {f"KLINESTREAM_KAFKA__{name.upper()}": value for name, value in (told | {"sasl_password": PASSWORD}).items()}
+    publisher = open_publisher(config, "secured")
+    publisher.publish(Record(TOPIC, b"k", b"to a table", 1_790_000_000_000))
+    publisher.close(10)
+    engine = ClickHouse(tmp_path, CLICKHOUSE_CONFIG, secrets)
+    engine.start()
+    settings = (
+        f"kafka_topic_list = '{TOPIC}', kafka_group_name = '{config.client}', kafka_format = 'RawBLOB', kafka_flush_interval_ms = 200"
+    )
+    engine.run(f"CREATE TABLE topic (raw String) ENGINE = Kafka(klinestream_kafka) SETTINGS {settings}")
+    engine.run("CREATE TABLE lines (raw String) ENGINE = MergeTree ORDER BY raw")
+    engine.run("CREATE MATERIALIZED VIEW reads TO lines AS SELECT raw FROM topic")
+    eventually(lambda: "to a table" in engine.run("SELECT raw FROM lines"), 30, "the record is in the table")
+    assert PASSWORD not in engine.run("SELECT collection FROM system.named_collections") + engine.run("SHOW CREATE TABLE topic")
+    engine.stop()

@@ -1,5 +1,7 @@
 """The SQL for ClickHouse, as text: what stands under deploy/ is what the command prints, and what it must never hold isn't in it."""
 
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,12 +13,15 @@ from klinestream.cli.main import app
 from klinestream.market.errors import ConfigError
 from klinestream.market.tables import BY_NAME, TABLES, Better
 from klinestream.runtime.sections import KafkaConfig
+from klinestream.stores.clickhouse import script as script_module
 from klinestream.stores.clickhouse.schema import Place
 from klinestream.stores.clickhouse.script import drops, script, statements
 from klinestream.stores.clickhouse.source import COLLECTION, Source
 from klinestream.stores.clickhouse.versions import version_of
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "clickhouse"
+DOCS = Path(__file__).parents[2] / "docs" / "clickhouse.md"
+COMMANDS = re.findall(r"^klinestream store clickhouse(.*?)(?: [>|] .*)?$", DOCS.read_text(), re.MULTILINE)
 
 
 def printed(*options: str) -> str:
@@ -120,3 +125,22 @@ def test_server_takes_the_broker_from_our_own_variables(file: str) -> None:
     prefix = "KLINESTREAM_KAFKA__"
     assert all(value.attrib["from_env"].startswith(prefix) for value in values)
     assert {value.attrib["from_env"].removeprefix(prefix).lower() for value in values} <= set(KafkaConfig.model_fields)
+
+
+@pytest.mark.usefixtures("empty_folder")
+@pytest.mark.parametrize("options", COMMANDS)
+def test_commands_of_the_page_run(options: str) -> None:
+    """Each command that docs/clickhouse.md shows prints SQL."""
+    assert "klinestream" in printed(*shlex.split(options))
+
+
+def test_tables_and_queries_are_documented() -> None:
+    """docs/clickhouse.md has a line for each table as it is defined, and one for each query with its parameters."""
+    page = DOCS.read_text()
+    for table in TABLES:
+        identity = ", ".join(table.identity)
+        assert f"| `{table.name}` | `{table.topic.name}` | {identity} | {table.keep_days} days | {table.span} |" in page
+    for file in Path(script_module.__file__).parent.glob("queries/*.sql"):
+        parameters = ", ".join(dict.fromkeys(re.findall(r"{(\w+):", file.read_text())))
+        line = next(line for line in page.splitlines() if line.startswith(f"| `{file.name}`"))
+        assert set(line.rsplit("|", 2)[1].strip().split(", ")) == set(parameters.split(", ")), line
