@@ -21,7 +21,7 @@ def clickhouse(  # noqa: PLR0917  # typer passes options by name
     group: Annotated[str, typer.Option(help="Consumer group, before the table's name; another one reads from the beginning.")] = (
         "klinestream-clickhouse"
     ),
-    consumers: Annotated[int, typer.Option(min=1, help="Consumers a topic; more than its partitions gain nothing.")] = 1,
+    consumers: Annotated[int, typer.Option(min=1, help="Consumers a topic; up to its partitions and the server's cores.")] = 1,
     flush_ms: Annotated[int, typer.Option(min=100, help="How long rows are gathered before they are written.")] = 1000,
     cluster: Annotated[str, typer.Option(help="Make all on each server of this cluster, rows replicated among them.")] = "",
     drop: Annotated[bool, typer.Option("--drop", help="The SQL that removes the tables and all their rows instead.")] = False,
