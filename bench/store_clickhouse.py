@@ -100,11 +100,8 @@ def _asked(report: Report, folder: Path) -> None:
     engine.run("USE klinestream")
     for bound in _BOUNDS:
         engine.run(f"SET {bound}")
-    for name, rows, fields in (
-        ("candles", ROWS, _candle()),
-        ("windows", WINDOW_ROWS, _window()),
-        ("indicators", INDICATOR_ROWS, _indicators()),
-    ):
+    filled = (("candles", ROWS, _candle()), ("windows", WINDOW_ROWS, _window()), ("indicators", INDICATOR_ROWS, _indicators()))
+    for name, rows, fields in filled:
         seconds = _fill(engine, BY_NAME[name], fields, rows)
         report.row(
             f"generated: {name}",

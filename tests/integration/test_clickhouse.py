@@ -19,7 +19,7 @@ from tests.store_records import Row, broken, event_of, fold, record
 from tests.topics import Topic, publish
 
 SOON_S = 60.0
-LINES, PARTS = 240, 3
+LINES = 240
 CONFIG = Path(__file__).parents[2] / "deploy" / "clickhouse" / "kafka.xml"
 
 
@@ -54,7 +54,8 @@ def dead(engine: ClickHouse, table: Table) -> dict[tuple[int, int], bytes]:
     return {(row["partition"], row["offset"]): bytes.fromhex(row["raw"]) for row in engine.rows(sql, topic=table.topic.name)}
 
 
-def test_tables_are_what_the_topics_hold_through_kills(module_broker: TestBroker, engine: ClickHouse) -> None:
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.soak)])
+def test_tables_are_what_the_topics_hold_through_kills(kills: int, module_broker: TestBroker, engine: ClickHouse) -> None:
     """Repeats, revisions and garbage, the engine killed between, all of it read once more: each table is the fold of its topic.
 
     Row by row and value by value, floats to the last bit; and just those lines are dead that the codec takes for no record either.
@@ -62,7 +63,7 @@ def test_tables_are_what_the_topics_hold_through_kills(module_broker: TestBroker
     chosen, now_ms = random.Random(7), time.time_ns() // 1_000_000
     for statement in statements():
         engine.run(statement)
-    for _ in range(PARTS):
+    for _ in range(kills):
         for table in TABLES:
             records = [Record(table.topic.name, b"%d" % chosen.randrange(9), line, now_ms) for line in lines(table, chosen, now_ms)]
             publish(module_broker.bootstrap_servers, records)
