@@ -30,7 +30,7 @@ class _Form:
     wrong: str
 
 
-# Codecs as measured with bench/store_clickhouse.py: Gorilla makes floats that are decimals larger, ZSTD alone makes them small.
+# Codecs as measured (docs/benchmarks.md): Gorilla makes floats that are decimals larger than ZSTD alone does.
 _FORMS = {
     Kind.TEXT: _Form("LowCardinality(String)", "String", "ZSTD(1)", """NOT match(FIELD, '^"[^"]')"""),
     Kind.NOTE: _Form("String", "String", "ZSTD(1)", """NOT startsWith(FIELD, '"')"""),
