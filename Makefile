@@ -62,6 +62,7 @@ lock: .venv/dev ## Make the lock files anew; UPGRADE=--upgrade takes the newest 
 	$(COMPILE) -c requirements-bootstrap.lock requirements-bootstrap.in pyproject.toml --extra postgres -o requirements.lock
 	$(COMPILE) -c requirements.lock requirements-bootstrap.in pyproject.toml --extra postgres --extra fast --group dev -o requirements-dev.lock
 	$(COMPILE) -c requirements-dev.lock requirements-bootstrap.in pyproject.toml --extra postgres --extra fast --extra ml --group dev -o requirements-ml.lock
+	$(COMPILE) -c requirements-ml.lock pyproject.toml --extra ml -o requirements-image-ml.lock
 	$(BIN)/jgo --resolver python --timeout 60 --quiet lock
 
 clean: ## Remove the environment, the local stack's state and all caches.
