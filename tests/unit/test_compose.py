@@ -1,68 +1,211 @@
-"""docker-compose.yml is valid, keeps to this machine, and runs what `klinestream up` runs."""
+"""docker-compose.yml and deploy/compose are valid, keep to this machine, and run what `klinestream up` runs.
 
+No engine is asked: what is looked at is what the files say, put together as Compose puts them together (tests/compose.py).
+"""
+
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
 
+import pytest
 import yaml
+from typer.testing import CliRunner
 
+from klinestream import __version__
+from klinestream.cli.main import app
 from klinestream.stack import commands
-from klinestream.stack.extras import EXTRAS, POSTGRES
+from klinestream.stack.extras import EXTRAS
+from klinestream.stack.jobs import name_of
 from klinestream.stack.supervisor import JOBS
+from tests.compose import ROOT, Service, files, services, volumes
 
-FILE = Path(__file__).parents[2] / "docker-compose.yml"
-COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
-SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+SERVICES = services()
+OURS = [service for service in SERVICES.values() if service.ours]
+FOREIGN = [service for service in SERVICES.values() if not service.ours]
+PROFILES = sorted({profile for service in SERVICES.values() for profile in service.profiles})
+REQUIRED = ROOT / "deploy" / "compose" / "required"
+SECRET = re.compile(r"PASSWORD|TOKEN|SECRET|_KEY")
+# Which section of the configuration a service listens by; all others are called as their section is.
+SECTIONS = {"alerts": "signals", "model": "models"}
+FLINK_PORTS = {"job-manager": 8081, "task-manager": 9249}
 
 
-def service(name: str) -> str:
-    """The service that is a part of the local stack; a database has its own name there, and its sink another one."""
-    return "store-postgres" if name == POSTGRES else name
+def listening_port(service: Service) -> int:
+    """On which port the configuration, with the service's variables, lets it answer."""
+    if service.name in FLINK_PORTS:
+        return FLINK_PORTS[service.name]
+    section = getattr(commands.Config(), SECTIONS.get(service.name, service.name), None)
+    if section is None or service.name == "standin":
+        return commands.Config().stack.standin_port
+    if service.name in {"server", "ingest"}:
+        return int(section.port)
+    return int(section.metrics_port)
 
 
-def test_it_fits_the_compose_schema() -> None:
-    """The file is valid by Compose's own schema."""
-    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(FILE)]
+def test_they_fit_the_compose_schema() -> None:
+    """Each file is valid by Compose's own schema."""
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", *map(str, files())]
     found = subprocess.run(check, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout
 
 
+def test_every_file_of_the_folder_is_used() -> None:
+    """No file lies in deploy/compose that nothing includes or reads, and none is missing."""
+    read = {REQUIRED / Path(name).name for service in SERVICES.values() for name in service.plain.get("env_file", ())}
+    assert set((ROOT / "deploy" / "compose").glob("*.yml")) == set(files()) - {ROOT / "docker-compose.yml"}
+    assert set(REQUIRED.iterdir()) == read
+
+
 def test_its_commands_are_those_of_the_local_stack() -> None:
-    """Each part of ours is started by the command that `klinestream up` starts it with."""
+    """Each part of ours is started by the command that `klinestream up` starts it with, which other tests run."""
     parts = {"topics": commands.TOPICS, "standin": commands.STANDIN, "producer": commands.PRODUCER, "server": commands.SERVER}
     parts |= {"repair": commands.REPAIR, "alerts": commands.ALERTS, "archive": commands.ARCHIVE, "proof": commands.PROOF}
-    parts |= {service(name): extra.argv for name, extra in EXTRAS.items()}
-    assert {name: tuple(SERVICES[name]["command"]) for name in parts} == parts
-    assert SERVICES["job-manager"]["command"][:2] == ["jobmanager.sh", "start-foreground"]
-    assert SERVICES["task-manager"]["command"][:2] == ["taskmanager.sh", "start-foreground"]
-    for job in JOBS:
-        assert SERVICES[job]["command"][:3] == ["klinestream", "job", job]
+    parts |= {name: extra.argv for name, extra in EXTRAS.items()}
+    assert {name: tuple(SERVICES[name].plain["command"]) for name in parts} == parts
+    assert SERVICES["job-manager"].plain["command"][:2] == ["jobmanager.sh", "start-foreground"]
+    assert SERVICES["task-manager"].plain["command"][:2] == ["taskmanager.sh", "start-foreground"]
+    for job in (*JOBS, *(extra.job for extra in EXTRAS.values() if extra.job)):
+        assert SERVICES[job].plain["command"][:3] == ["klinestream", "job", job]
+        assert SERVICES[job].environment["HEALTH_JOB"] == name_of(job)
+
+
+@pytest.mark.parametrize("name", ["job-manager", "task-manager"])
+def test_settings_of_flink_are_words_of_their_own(name: str) -> None:
+    """Each `-D` is followed by a setting: jobmanager.sh takes `-Dkey=value` for the name of a host, and doesn't start."""
+    words = SERVICES[name].plain["command"][2:]
+    assert set(words[::2]) == {"-D"}
+    assert all(re.fullmatch(r"[a-z][a-zA-Z.-]+=\S+", setting) for setting in words[1::2])
+
+
+@pytest.mark.parametrize("service", [s for s in OURS if s.plain["command"][0] == "klinestream"], ids=lambda service: service.name)
+def test_klinestream_takes_the_command(service: Service) -> None:
+    """Every word of it is a command, an option or an argument that klinestream knows."""
+    words = service.plain["command"][1:]
+    told = CliRunner().invoke(app, [*words, "--help"])
+    assert (told.exit_code, told.stderr) == (0, "")
+    path = told.output.partition("Usage: root ")[2].partition(" [")[0].split()
+    assert path
+    assert path == words[: len(path)]
+    assert CliRunner().invoke(app, [*words, "--no-such-option"]).exit_code == 2
 
 
 def test_published_ports_are_bound_to_localhost() -> None:
-    """Nothing is reachable from outside this machine."""
-    published = [port for service in SERVICES.values() for port in service.get("ports", ())]
+    """Nothing is reachable from outside this machine, and no two services want the same port."""
+    published = [port for service in SERVICES.values() for port in service.plain.get("ports", ())]
     assert published
     assert all(port.startswith("127.0.0.1:") for port in published)
+    assert len({port.split(":")[1] for port in published}) == len(published)
 
 
 def test_every_variable_is_one_of_the_configuration() -> None:
     """Variables of klinestream name keys that exist."""
     known = {f"KLINESTREAM_{s}__{k}".upper() for s, table in commands.Config() for k in type(table).model_fields}
-    used = {name for service in SERVICES.values() for name in service.get("environment", {}) if name.startswith("KLINESTREAM")}
+    required = {file for service in OURS for file in service.plain.get("env_file", ())}
+    asked = {line.partition("=")[0] for file in required for line in (REQUIRED / Path(file).name).read_text().splitlines()}
+    used = {name for name in asked.union(*(service.environment for service in OURS)) if name.startswith("KLINESTREAM")}
     assert used
     assert used <= known
 
 
-def test_no_secret_stands_in_it() -> None:
-    """No line gives a password or a token a value."""
-    given = {name for service in SERVICES.values() for name, value in service.get("environment", {}).items() if value is not None}
-    assert not [name for name in given if "PASSWORD" in name or "TOKEN" in name or "SECRET" in name]
+def test_a_check_asks_where_the_part_answers() -> None:
+    """HEALTH_URL is the port of the part's own section, and a path that it serves; whoever serves nothing isn't asked."""
+    asked = {service.name: urlsplit(str(service.environment["HEALTH_URL"])) for service in OURS if "HEALTH_URL" in service.environment}
+    own = {name: url for name, url in asked.items() if "HEALTH_JOB" not in SERVICES[name].environment}
+    assert {name: url.port for name, url in own.items()} == {name: listening_port(SERVICES[name]) for name in own}
+    assert {url.hostname for url in own.values()} == {"localhost"}
+    assert {url.path for url in own.values()} <= {"/metrics", "/healthz", "/overview", "/api/v3/ping"}
+    assert {url.netloc for name, url in asked.items() if name not in own} == {"job-manager:8081"}
+    assert {service.name for service in OURS} - asked.keys() == {"topics"}
+    assert SERVICES["topics"].plain["healthcheck"]["disable"]
 
 
-def test_what_lasts_has_a_volume_and_what_serves_a_healthcheck() -> None:
-    """Broker, Flink and archive keep theirs in volumes; all that serve say whether they are well."""
-    assert all(SERVICES[name]["volumes"] for name in ("broker", "job-manager", "task-manager", "archive", "proof"))
-    serving = ("broker", "standin", "producer", "job-manager", "repair", "alerts", "archive", "proof", "server")
-    assert all("healthcheck" in SERVICES[name] for name in (*serving, *map(service, EXTRAS)))
+def test_status_asks_services_that_are_there() -> None:
+    """Whom the server observes, by which address: a service of these files, on its port."""
+    observed = yaml.safe_load(str(SERVICES["server"].environment["KLINESTREAM_SERVER__OBSERVE"]))
+    for name, _, address in (entry.partition("=") for entry in observed):
+        url = urlsplit(address)
+        assert (url.hostname, url.port) == (name, listening_port(SERVICES[name]))
+
+
+@pytest.mark.parametrize("service", SERVICES.values(), ids=lambda service: service.name)
+def test_it_is_bounded_and_may_do_nothing_more_than_it_must(service: Service) -> None:
+    """Memory, processes and logs have bounds, it comes back, gains no rights, and says whether it is well."""
+    plain = service.plain
+    assert plain.keys() >= {"mem_limit", "pids_limit", "logging", "restart", "healthcheck"}
+    assert plain["logging"]["options"].keys() == {"max-size", "max-file"}
+    assert plain["cap_drop"] == ["ALL"]
+    assert plain["security_opt"] == ["no-new-privileges:true"]
+    assert set(plain.get("cap_add", ())) <= {"NET_BIND_SERVICE"}
+    assert not plain.get("privileged")
+    assert not service.ours or plain["read_only"]
+
+
+def test_each_profile_is_whole() -> None:
+    """What a service waits for runs with every profile that the service runs with."""
+    for service in SERVICES.values():
+        for needed, how in service.plain.get("depends_on", {}).items():
+            always = not SERVICES[needed].profiles
+            assert always or (service.profiles and service.profiles <= SERVICES[needed].profiles), f"{service.name} needs {needed}"
+            assert how["condition"] == "service_completed_successfully" or not SERVICES[needed].plain["healthcheck"].get("disable")
+
+
+def test_every_profile_is_told_of() -> None:
+    """docker-compose.yml and docs/compose.md name each profile, and no other one."""
+    for file in ("docker-compose.yml", "docs/compose.md"):
+        text = (ROOT / file).read_text()
+        told = {name.strip() for names in re.findall(r"--profile ((?:[a-z]+, )*[a-z]+)", text) for name in names.split(",")}
+        assert told == set(PROFILES), file
+
+
+def test_whatever_is_mounted_is_there() -> None:
+    """Files and folders that services see stand in the checkout, and each volume is declared and used."""
+    missing = [path for service in SERVICES.values() for path in service.mounted() if not path.exists()]
+    assert not missing
+    named = {volume.partition(":")[0] for service in SERVICES.values() for volume in service.plain.get("volumes", ())}
+    assert {name for name in named if re.fullmatch(r"[a-z-]+", name)} == volumes()
+
+
+def test_what_lasts_has_a_volume() -> None:
+    """Broker, Flink, archive and databases keep theirs in volumes; what others write to is memory that ends with them."""
+    keeping = ("broker", "job-manager", "task-manager", "archive", "proof", "postgres", "prometheus", "grafana")
+    assert all(SERVICES[name].plain["volumes"] for name in keeping)
+    assert all(service.plain["tmpfs"] for service in SERVICES.values() if service.plain.get("read_only") and service.name != "prometheus")
+
+
+def test_no_secret_stands_in_them() -> None:
+    """No line gives a password or a token a value: where one is needed it comes from the environment, and its absence is told."""
+    given = [name for service in SERVICES.values() for name, value in service.environment.items() if value is not None]
+    assert not [name for name in given if SECRET.search(name)]
+    for file in REQUIRED.iterdir():
+        lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
+        assert lines
+        assert all(re.fullmatch(r"[A-Z_]+=\$\{[A-Z_]+:\?[^{}]+\}", line) for line in lines), file
+
+
+def test_what_needs_a_secret_asks_for_it() -> None:
+    """Foreign services that come with a default password, or without any, read a file that insists on one."""
+    asking = {service.name: Path(service.plain["env_file"][0]).stem for service in FOREIGN if "env_file" in service.plain}
+    assert asking == {"postgres": "postgres", "grafana": "grafana", "pgadmin": "pgadmin"}
+
+
+@pytest.mark.parametrize("service", SERVICES.values(), ids=lambda service: service.name)
+def test_its_image_is_pinned(service: Service) -> None:
+    """Ours by the version of the code, others by all numbers of theirs, and a digest once a release was made."""
+    image = service.plain["image"]
+    if service.ours:
+        assert image in {f"klinestream:{__version__}", f"klinestream-ml:{__version__}"}
+        target = service.plain["build"]["target"]
+        assert image.startswith(f"{target if target == 'klinestream' else f'klinestream-{target}'}:")
+        assert (service.folder / "../../deploy/Dockerfile").exists() or (service.folder / "deploy/Dockerfile").exists()
+    else:
+        assert re.fullmatch(r"[a-z0-9./-]+:v?\d+\.\d+(\.\d+)*(-[a-z0-9.]+)?(@sha256:[0-9a-f]{64})?", image)
+
+
+def test_the_broker_is_the_one_that_tests_run() -> None:
+    """The image has the version of the jars that `klinestream up` and the tests start."""
+    locked = tomllib.loads((ROOT / "jgo.lock.toml").read_text())["dependencies"]
+    version = next(jar["version"] for jar in locked if jar["artifactId"] == "kafka_2.13")
+    assert SERVICES["broker"].plain["image"].partition("@")[0] == f"apache/kafka:{version}"
