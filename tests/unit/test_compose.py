@@ -170,7 +170,7 @@ def test_whatever_is_mounted_is_there() -> None:
 
 def test_what_lasts_has_a_volume() -> None:
     """Broker, Flink, archive and databases keep theirs in volumes; what others write to is memory that ends with them."""
-    keeping = ("broker", "job-manager", "task-manager", "archive", "proof", "postgres", "prometheus", "grafana")
+    keeping = ("broker", "job-manager", "task-manager", "archive", "proof", "postgres", "clickhouse", "prometheus", "grafana")
     assert all(SERVICES[name].plain["volumes"] for name in keeping)
     assert all(service.plain["tmpfs"] for service in SERVICES.values() if service.plain.get("read_only") and service.name != "prometheus")
 
@@ -188,7 +188,7 @@ def test_no_secret_stands_in_them() -> None:
 def test_what_needs_a_secret_asks_for_it() -> None:
     """Foreign services that come with a default password, or without any, read a file that insists on one."""
     asking = {service.name: Path(service.plain["env_file"][0]).stem for service in FOREIGN if "env_file" in service.plain}
-    assert asking == {"postgres": "postgres", "grafana": "grafana", "pgadmin": "pgadmin"}
+    assert asking == {"postgres": "postgres", "clickhouse": "clickhouse", "grafana": "grafana", "pgadmin": "pgadmin"}
 
 
 @pytest.mark.parametrize("service", SERVICES.values(), ids=lambda service: service.name)
