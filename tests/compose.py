@@ -5,6 +5,7 @@
 Only what these files use: mappings are merged, lists joined, commands and single values replaced. Variables stay as they are written.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docker-compose.yml"
+_VARIABLE = re.compile(r"\$\{[A-Z_]+:-([^}]*)\}")
+"""A variable, and what stands in its place where it isn't set."""
 _REPLACED = {"command", "entrypoint", "test"}
 _OWN = {"depends_on", "profiles"}
 """What `extends` would take over as well; a service says it itself, so that it can be read where it stands."""
@@ -44,8 +47,15 @@ class Service:
 
     def mounted(self) -> list[Path]:
         """Files and folders of this machine that it sees."""
-        sources = [volume.rpartition(":ro")[0].rpartition(":")[0] or volume.partition(":")[0] for volume in self.plain.get("volumes", ())]
-        return [(self.folder / source).resolve() for source in sources if source.startswith((".", "/"))]
+        return [(self.folder / source).resolve() for source in self._sources() if source.startswith((".", "/"))]
+
+    def volumes(self) -> set[str]:
+        """The volumes that it writes to or reads."""
+        return {source for source in self._sources() if not source.startswith((".", "/"))}
+
+    def _sources(self) -> list[str]:
+        volumes = [_VARIABLE.sub(r"\1", volume) for volume in self.plain.get("volumes", ())]
+        return [volume.partition(":")[0] for volume in volumes]
 
 
 def files(file: Path = FILE) -> list[Path]:
