@@ -3,7 +3,9 @@
 No engine is asked: what is looked at is what the files say, put together as Compose puts them together (tests/compose.py).
 """
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -35,6 +37,19 @@ NAMES = {"postgres": "store-postgres"}
 FLINK_PORTS = {"job-manager": 8081, "task-manager": 9249}
 
 
+def program() -> list[str] | None:
+    """Docker Compose, where it is installed; it needs no engine to read files."""
+    for words in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(words[0]) and subprocess.run([*words, "version"], capture_output=True, check=False).returncode == 0:
+            return words
+    return None
+
+
+def asked_for() -> set[str]:
+    """The variables without which some profile doesn't start."""
+    return {name for file in REQUIRED.iterdir() for name in re.findall(r"\$\{([A-Z_]+):\?", file.read_text())}
+
+
 def listening_port(service: Service) -> int:
     """On which port the configuration, with the service's variables, lets it answer."""
     if service.name in FLINK_PORTS:
@@ -52,6 +67,25 @@ def test_they_fit_the_compose_schema() -> None:
     check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", *map(str, files())]
     found = subprocess.run(check, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout
+
+
+@pytest.mark.skipif(program() is None, reason="needs Docker Compose")
+def test_compose_itself_reads_them_alike() -> None:
+    """Without secrets Compose stops with what is missing; with them it makes of the files what these tests take them for."""
+    read = [*(program() or ()), "--file", str(ROOT / "docker-compose.yml"), "--env-file", os.devnull, "--profile", "*", "config"]
+    bare = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+    refused = subprocess.run(read, capture_output=True, text=True, env=bare, check=False)
+    assert refused.returncode != 0
+    assert re.search(r"required variable [A-Z_]+ is missing a value: (is|are) ", refused.stderr)
+    given = bare | dict.fromkeys(asked_for(), "given")
+    found = yaml.safe_load(subprocess.run(read, capture_output=True, text=True, env=given, check=True).stdout)["services"]
+    assert found.keys() == SERVICES.keys()
+    for name, service in SERVICES.items():
+        for key in ("image", "command", "read_only", "user", "profiles", "cap_drop", "cap_add", "pids_limit"):
+            assert found[name].get(key) == service.plain.get(key), (name, key)
+        assert found[name].get("environment", {}).keys() >= {key for key, value in service.environment.items() if value is not None}
+        bound = {Path(volume["source"]) for volume in found[name].get("volumes", ()) if volume["type"] == "bind"}
+        assert bound == set(service.mounted()), name
 
 
 def test_every_file_of_the_folder_is_used() -> None:
@@ -143,6 +177,14 @@ def test_it_is_bounded_and_may_do_nothing_more_than_it_must(service: Service) ->
     assert set(plain.get("cap_add", ())) <= {"NET_BIND_SERVICE"}
     assert not plain.get("privileged")
     assert not service.ours or plain["read_only"]
+
+
+def test_every_variable_of_yours_is_told_of() -> None:
+    """docs/compose.md names whatever these files take from the environment."""
+    text = (ROOT / "docs" / "compose.md").read_text()
+    taken = {name for file in files() for name in re.findall(r"\$\{([A-Z_]+)", file.read_text())}
+    passed = {name for service in SERVICES.values() for name, value in service.environment.items() if value is None}
+    assert not [name for name in asked_for() | taken | passed if name not in text]
 
 
 def test_each_profile_is_whole() -> None:
