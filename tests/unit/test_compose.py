@@ -187,6 +187,16 @@ def test_every_variable_of_yours_is_told_of() -> None:
     assert not [name for name in asked_for() | taken | passed if name not in text]
 
 
+def test_what_it_needs_is_told() -> None:
+    """docs/compose.md tells the sum of the limits of the core and of each profile, to half a GB."""
+    told = dict(re.findall(r"^\| `?([a-z]+)`? \| ([\d.]+) GB", (ROOT / "docs" / "compose.md").read_text(), re.MULTILINE))
+    assert told.keys() == {"core", "feeds", "stores", "dashboards", "tools", "ml"}
+    for name, gigabytes in told.items():
+        # What several profiles share is told with the first of them.
+        limits = [s.plain["mem_limit"] for s in SERVICES.values() if s.plain.get("profiles", ["core"])[0] == name]
+        assert abs(sum(float(limit[:-1]) / (1024 if limit[-1] == "m" else 1) for limit in limits) - float(gigabytes)) <= 0.5, name
+
+
 def test_each_profile_is_whole() -> None:
     """What a service waits for runs with every profile that the service runs with."""
     for service in SERVICES.values():
