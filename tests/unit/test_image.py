@@ -88,6 +88,15 @@ def test_everything_is_pinned() -> None:
         assert (ROOT / lock).exists()
 
 
+def test_what_changes_often_comes_late() -> None:
+    """Packages are installed before our code is copied, and labels, which tell the commit, come after all that is slow."""
+    stages = " ".join(f"\n{word} {rest}" if word == "FROM" else f"{word} {rest}" for word, rest in instructions()).splitlines()
+    packages = next(stage for stage in stages if stage.startswith("FROM tools AS packages"))
+    assert not re.search(r"COPY (klinestream|pyproject\.toml)|--from", packages)
+    base = next(stage for stage in stages if " AS base" in stage)
+    assert base.rindex("RUN ") < base.index("ARG VERSION") < base.index("LABEL ")
+
+
 def test_it_carries_the_version_and_says_what_it_is() -> None:
     """The labels of the Open Container Initiative are there, with this version and the base that it is made from."""
     said = dict(re.findall(r'org\.opencontainers\.image\.([a-z.]+)="([^"]*)"', FILE.read_text()))
