@@ -110,6 +110,7 @@ def test_it_carries_the_version_and_says_what_it_is() -> None:
 def test_what_runs_is_nobody_special() -> None:
     """Both images end as a user by number, which Kubernetes can tell from root, and hold nothing that was only for building."""
     words = [word for word, _ in instructions()]
+    assert re.search(r"groupadd --gid 10001 .*useradd .*--uid 10001 --gid 10001 ", " ".join(rest for _, rest in instructions()))
     assert [rest for word, rest in instructions() if word == "USER"] == ["10001:10001"]
     assert words.index("USER") < len(words) - 1 - words[::-1].index("FROM")
     final = FILE.read_text().partition(" AS base")[2]
