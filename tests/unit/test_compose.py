@@ -163,7 +163,7 @@ def test_status_asks_services_that_are_there() -> None:
     observed = yaml.safe_load(str(SERVICES["server"].environment["KLINESTREAM_SERVER__OBSERVE"]))
     for name, _, address in (entry.partition("=") for entry in observed):
         url = urlsplit(address)
-        assert (url.hostname, url.port) == (name, listening_port(SERVICES[name]))
+        assert (url.hostname, url.port) == (NAMES.get(name, name), listening_port(SERVICES[NAMES.get(name, name)]))
 
 
 @pytest.mark.parametrize("service", SERVICES.values(), ids=lambda service: service.name)
