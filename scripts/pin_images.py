@@ -48,8 +48,8 @@ class PinningError(Exception):
 class Image:
     """Where an image is: its registry's address, its name there, its tag.
 
-    >>> Image.of("postgres:17.11-bookworm")
-    Image(registry='https://registry-1.docker.io', name='library/postgres', tag='17.11-bookworm')
+    >>> Image.of("postgres:18.4-bookworm")
+    Image(registry='https://registry-1.docker.io', name='library/postgres', tag='18.4-bookworm')
     >>> Image.of("ghcr.io/kafbat/kafka-ui:v1.5.0")
     Image(registry='https://ghcr.io', name='kafbat/kafka-ui', tag='v1.5.0')
     """

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ from typer.testing import CliRunner
 
 from klinestream import __version__
 from klinestream.cli.main import app
-from klinestream.stack import commands
+from klinestream.stack import commands, database
 from klinestream.stack.extras import EXTRAS
 from klinestream.stack.jobs import name_of
 from klinestream.stack.supervisor import JOBS
@@ -257,8 +258,15 @@ def test_its_image_is_pinned(service: Service) -> None:
         assert re.fullmatch(r"[a-z0-9./-]+:v?\d+\.\d+(\.\d+)*(-[a-z0-9.]+)?(@sha256:[0-9a-f]{64})?", image)
 
 
-def test_the_broker_is_the_one_that_tests_run() -> None:
-    """The image has the version of the jars that `klinestream up` and the tests start."""
+def test_broker_and_databases_are_those_that_tests_run() -> None:
+    """The images have the versions of what tests and `klinestream up` start: Kafka's jars, PostgreSQL's programs, ClickHouse's engine."""
+    images = {name: SERVICES[name].plain["image"].partition("@")[0] for name in ("broker", "postgres", "clickhouse")}
     locked = tomllib.loads((ROOT / "jgo.lock.toml").read_text())["dependencies"]
-    version = next(jar["version"] for jar in locked if jar["artifactId"] == "kafka_2.13")
-    assert SERVICES["broker"].plain["image"].partition("@")[0] == f"apache/kafka:{version}"
+    kafka = next(jar["version"] for jar in locked if jar["artifactId"] == "kafka_2.13")
+    postgres = subprocess.run([database.programs() / "postgres", "--version"], capture_output=True, text=True, check=True).stdout.split()[
+        -1
+    ]
+    clickhouse = ".".join(version("chdb-core").split(".")[:2])
+    assert images["broker"] == f"apache/kafka:{kafka}"
+    assert images["postgres"].startswith(f"postgres:{postgres}-")
+    assert images["clickhouse"].startswith(f"clickhouse/clickhouse-server:{clickhouse}.")
