@@ -1,6 +1,5 @@
 """`klinestream gaps`: the gaps of the feeds, of seconds and of ids, and what became of them."""
 
-import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,6 +11,7 @@ import typer
 from klinestream.market.errors import ConfigError
 from klinestream.market.events import GapState, IdGapState
 from klinestream.runtime.config import Config
+from klinestream.runtime.times import time_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from klinestream.market.ledger import Gap
     from klinestream.market.stories import Stories
 
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_RELATIVE = re.compile(r"(\d{1,9})([smhd])")
 _COLUMNS = ("symbol", "from", "to", "seconds", "state", "klines", "source", "proved", "producers", "reason", "when")
 _ID_COLUMNS = ("feed", "symbol", "from id", "to id", "ids", "state", "obtained", "from", "to", "producers", "reason", "when")
 _STATES = tuple(dict.fromkeys([*GapState, *IdGapState]))
@@ -64,23 +62,6 @@ def gaps(
         _print_tables(seconds, missing)
     for read in (ledger, ids):
         _tell(read)
-
-
-def time_of(text: str, now_ms: int) -> int:
-    """A time in ms: ISO 8601, in UTC if it names no zone, or so long before now. Raises ConfigError.
-
-    >>> time_of("2h", 7_200_000), time_of("1970-01-01T00:00:01", 0), time_of("1970-01-01T01:00+01:00", 0)
-    (0, 1000, 0)
-    """
-    if relative := _RELATIVE.fullmatch(text):
-        return now_ms - int(relative[1]) * _UNITS_S[relative[2]] * 1000
-    try:
-        told = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(
-            f"--since: expected a time such as 2026-11-21T09:30, or a span such as 90s, 15m, 2h or 7d, got {text!r}"
-        ) from None
-    return round((told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _is_meant(record: "FeedGap | IdGap", symbol: str, state: str) -> bool:

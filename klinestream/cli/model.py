@@ -2,13 +2,16 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from klinestream.cli.gaps import time_of
 from klinestream.market.errors import ConfigError
 from klinestream.runtime.config import Config
+from klinestream.runtime.times import time_of
+
+if TYPE_CHECKING:
+    from klinestream.replay.features.labels import Horizon
 
 app = typer.Typer(help="Models: trained from features, measured beside knowing nothing, and run live.", no_args_is_help=True)
 
@@ -29,6 +32,7 @@ def train(  # noqa: PLR0917  # typer passes options by name
     interval: Annotated[str, typer.Option(help="Of which candles.")] = "1m",
     horizon: Annotated[str, typer.Option(help="How far it looks ahead: a multiple of the interval, such as 10m or 4h.")] = "10m",
     folds: Annotated[int, typer.Option(min=1, max=50, help="Walk-forward tests.")] = 5,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave a whole model of this kind and task that is there as it is.")] = False,
 ) -> None:
     """Measure models of a kind walking forward, train one on all rows, and write it with its card."""
     from rich.console import Console
@@ -42,9 +46,12 @@ def train(  # noqa: PLR0917  # typer passes options by name
 
     if kind not in KINDS:
         raise ConfigError(f"--kind: expected one of {', '.join(KINDS)}, got {kind}")
-    if out.exists():
-        raise ConfigError(f"--out: expected a folder that isn't there yet, but {out} is: choose another, or move it away")
     ahead = Horizon.of(horizon, interval)
+    if out.exists():
+        if keep:
+            _keep(out, kind, interval, ahead)
+            return
+        raise ConfigError(f"--out: expected a folder that isn't there yet, but {out} is: choose another, or move it away")
     with Console(stderr=True).status("reading features") as status:
         found = read(features, interval)
         told = f"settings {found.fingerprint}, as of {found.as_of}"
@@ -52,6 +59,20 @@ def train(  # noqa: PLR0917  # typer passes options by name
         write(out, stored, measured)
     _show(measured.plain())
     typer.echo(f"model {stored.id} in {out}; its card: klinestream model card --model {out}")
+
+
+@app.command()
+def publish(
+    folder: Folder,
+    to: Annotated[Path, typer.Option("--to", help="Folder of published models; `model serve --model TO/current` takes the newest.")],
+    keep: Annotated[int, typer.Option(min=1, max=1000, help="Versions that are kept.")] = 5,
+) -> None:
+    """Make a model the current one of a folder, in one step; a model that is current already stays so."""
+    from klinestream.models.publishing import CURRENT
+    from klinestream.models.publishing import publish as put
+
+    stored, was = put(folder, to, keep)
+    typer.echo(f"model {stored.id} {'is current already' if was else 'is current'}: {to / CURRENT}")
 
 
 @app.command()
@@ -96,6 +117,16 @@ def serve(
     config: Config = ctx.obj
     log.setup(config.log)
     run(config, folder, time_of(from_, time.time_ns() // 1_000_000))
+
+
+def _keep(out: Path, kind: str, interval: str, ahead: "Horizon") -> None:
+    from klinestream.models.storage import load
+
+    stored = load(out)
+    task = stored.header.task
+    if (stored.header.kind, task.interval, task.ahead) != (kind, interval, ahead):
+        raise ConfigError(f"--out: {out} holds a {stored.header.kind} model of another task: choose another folder")
+    typer.echo(f"model {stored.id} is in {out} already")
 
 
 def _show(measured: dict[str, object]) -> None:

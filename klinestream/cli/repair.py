@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from klinestream.cli.gaps import time_of
 from klinestream.market.errors import ConfigError
 from klinestream.runtime.config import Config
+from klinestream.runtime.times import time_of
 
 if TYPE_CHECKING:
     from rich.table import Table

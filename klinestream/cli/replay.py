@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from klinestream.cli.gaps import time_of
 from klinestream.cli.replay_graph import graph
 from klinestream.market.errors import ConfigError
 from klinestream.runtime.config import Config
+from klinestream.runtime.times import time_of
 
 app = typer.Typer(help="What was archived, again.", no_args_is_help=True)
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from klinestream.cli.gaps import time_of
 from klinestream.market.errors import ConfigError
 from klinestream.runtime.config import Config
+from klinestream.runtime.times import time_of
 
 
 def graph(  # noqa: PLR0917  # typer passes options by name
@@ -20,6 +20,9 @@ def graph(  # noqa: PLR0917  # typer passes options by name
     from_: Annotated[str, typer.Option("--from", help="The same, for the end of the first window, with --every.")] = "",
     every: Annotated[str, typer.Option(help="A graph every so often from --from to --at: 15m, 1h, 1d.")] = "",
     symbols: Annotated[str, typer.Option(help="BTCUSDT,ETHUSDT,…; all by default.")] = "",
+    features: Annotated[
+        Path | None, typer.Option(help="Candles of a folder that `klinestream replay features` wrote, in place of the archive's.")
+    ] = None,
     least: Annotated[float, typer.Option(help="The weakest correlation of an edge, whatever its sign.")] = 0.6,
     most: Annotated[int, typer.Option(help="Edges that a symbol may call its own: its strongest.")] = 5,
 ) -> None:
@@ -47,7 +50,7 @@ def graph(  # noqa: PLR0917  # typer passes options by name
     names = tuple(sorted({name.strip().upper() for name in symbols.split(",") if name.strip()}))
     wanted = Wanted(interval, candles, moments, names, Rule(least, most))
     with Console(stderr=True).status("looking for candles") as status:
-        for day in write(Files(config.archive.url), Files(str(out)), wanted, status.update):
+        for day in write(features or Files(config.archive.url), Files(str(out)), wanted, status.update):
             what = "is there already" if day.kept else f"at most {day.symbols:,} symbols each, {day.edges:,} edges in all"
             typer.echo(f"{out}/date={day.date}: {day.graphs:,} graph{'s' * (day.graphs != 1)}, {what}")
 

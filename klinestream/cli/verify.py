@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from klinestream.cli.gaps import time_of
 from klinestream.market.errors import ConfigError
 from klinestream.runtime.config import Config
+from klinestream.runtime.times import time_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,10 +84,10 @@ def candles(
     """
     import time
 
-    from klinestream.cli.gaps import time_of
     from klinestream.cli.verify_candles import check_all, print_json, print_report
     from klinestream.market.intervals import INTERVALS
     from klinestream.runtime import log
+    from klinestream.runtime.times import time_of
 
     config: Config = ctx.obj
     log.setup(config.log)

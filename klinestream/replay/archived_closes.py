@@ -7,11 +7,14 @@ A candle of history stands in the day's folder in which it was fetched, so any l
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from klinestream.archive.columns import RAW, TIMESTAMP, TOMBSTONE
@@ -21,6 +24,8 @@ from klinestream.market.decimals import UNIT
 from klinestream.market.errors import ArchiveError, ConfigError
 from klinestream.market.intervals import INTERVALS
 from klinestream.market.topics import CANDLES
+from klinestream.replay.features.group import CANDLES_TABLE
+from klinestream.replay.features.reading import dataset, manifest
 
 _OWN = [TOMBSTONE, RAW]
 _FIELDS = ["symbol", "interval", "open_time_ms", "close", "complete", "revision"]
@@ -97,6 +102,43 @@ def _timestamps(metadata: pq.FileMetaData) -> tuple[int, int]:
     return min((each.min for each in found), default=0), max((each.max for each in found), default=-1)
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A file of features; `path` tells its content too."""
+
+    file: Path
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureCandles:
+    """The candles of an interval in a folder that `klinestream replay features` wrote: what a model is trained on."""
+
+    folder: Path
+    interval: str
+    symbols: frozenset[str] = frozenset()
+
+    def spans(self, from_ms: int, to_ms: int) -> list[_Part]:
+        """The files that hold candles that open from `from_ms` to before `to_ms`. Raises ConfigError where there are none at all."""
+        parts = {str(self.folder / each["file"]): f"{each['file']} {each['blake2b']}" for each in manifest(self.folder)["files"]}
+        opened = ds.field("open_time_ms")
+        within = dataset(self.folder, CANDLES_TABLE).get_fragments((opened >= from_ms) & (opened < to_ms))
+        return [_Part(Path(each.path), parts[each.path]) for each in within]
+
+    def tables(self, spans: Sequence[_Part]) -> Iterator[pa.Table]:
+        """What the files hold of the interval and the symbols, a file at a time. Raises ArchiveError."""
+        for part in spans:
+            try:
+                table = pq.read_table(part.file, columns=_FIELDS, partitioning=None)
+            except (OSError, pa.ArrowException) as error:
+                raise ArchiveError(f"{part.file} can't be read ({error}): make the features anew") from None
+            table = table.set_column(0, "symbol", table.column("symbol").cast(pa.string()))
+            which = pc.and_(pc.equal(table.column("interval").cast(pa.string()), self.interval), table.column("complete"))
+            if self.symbols:
+                which = pc.and_(which, pc.is_in(table.column("symbol"), pa.array(sorted(self.symbols))))
+            yield table.filter(which)
+
+
 class Closes:
     """Closes of symbols at the moments of a span, the highest revision of each; nan where there is none."""
 
@@ -132,7 +174,7 @@ class Closes:
         # In order of revision, so that of one place the highest is written last.
         order = np.argsort(revisions, kind="stable")
         rows, at, revisions = rows[order], at[order], revisions[order]
-        closes = _units(table.column("close"))[order] / UNIT
+        closes = _closes(table.column("close"))[order]
         higher = revisions > self._revisions[rows, at]
         self._revisions[rows[higher], at[higher]] = revisions[higher]
         self._closes[rows[higher], at[higher]] = closes[higher]
@@ -159,15 +201,18 @@ class Closes:
             self._revisions = np.concatenate([self._revisions, np.full((more, self._moments), -1)])
 
 
-def _units(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Prices as integers of 1e-8: Arrow's own way to float64 rounds otherwise than a division does."""
+def _closes(column: pa.ChunkedArray) -> Floats:
+    """Prices as numbers; decimals as integers of 1e-8 first: Arrow's own way to float64 rounds otherwise than a division does."""
     prices = pa.concat_arrays([*column.chunks, pa.array([], column.type)])
+    if pa.types.is_floating(prices.type):
+        found: Floats = prices.to_numpy(zero_copy_only=False)
+        return found
     # A decimal is 16 bytes, and a price fits into the lower eight.
     halves = np.frombuffer(prices.buffers()[1], np.int64).reshape(-1, 2)
-    return halves[prices.offset : prices.offset + len(prices), 0]
+    return halves[prices.offset : prices.offset + len(prices), 0] / UNIT
 
 
-def closes_of(candles: Candles, spans: Sequence[Span], from_ms: int, to_ms: int) -> Closes:
+def closes_of(candles: Candles | FeatureCandles, spans: Sequence[Any], from_ms: int, to_ms: int) -> Closes:
     """The closes that files hold of a span of open times. Raises ArchiveError, ConfigError."""
     found = Closes(from_ms, to_ms, INTERVALS[candles.interval])
     for table in candles.tables(spans):

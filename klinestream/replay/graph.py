@@ -10,16 +10,18 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from klinestream.archive.files import Files, Span, date_of
+from klinestream.archive.files import Files, date_of
 from klinestream.market.correlations import Floats, Graph, Rule, graph
 from klinestream.market.intervals import INTERVALS, opened
-from klinestream.replay.archived_closes import Candles, Closes, closes_of
+from klinestream.replay.archived_closes import Candles, Closes, FeatureCandles, closes_of
 
 NODES, EDGES = "nodes.parquet", "edges.parquet"
 CANDLES_AT_ONCE = 4096
@@ -85,9 +87,16 @@ def moments_of(interval: str, from_ms: int | None, at_ms: int, every_ms: int | N
     return list(range(last, from_ms - 1, -every_ms))[::-1]
 
 
-def write(archive: Files, out: Files, wanted: Wanted, told: Callable[[str], None] = lambda _: None) -> Iterator[Day]:
-    """Write the graphs, day after day, and yield what was made. Raises ArchiveError, ConfigError."""
-    candles = Candles(archive, wanted.interval, frozenset(wanted.symbols))
+def write(source: Files | Path, out: Files, wanted: Wanted, told: Callable[[str], None] = lambda _: None) -> Iterator[Day]:
+    """Write the graphs, day after day, and yield what was made. `source` is an archive, or a folder of features.
+
+    Raises ArchiveError, ConfigError.
+    """
+    candles: Candles | FeatureCandles
+    if isinstance(source, Files):
+        candles = Candles(source, wanted.interval, frozenset(wanted.symbols))
+    else:
+        candles = FeatureCandles(source, wanted.interval, frozenset(wanted.symbols))
     for days in _together(wanted):
         made_from = {date: _made_from(wanted, moments, candles.spans(*_span(wanted, moments))) for date, moments in days}
         missing = [(date, moments) for date, moments in days if not _held(out, date, made_from[date])]
@@ -187,7 +196,7 @@ def _place(date: str, name: str) -> str:
     return f"date={date}/{name}"
 
 
-def _made_from(wanted: Wanted, moments: Sequence[int], spans: Sequence[Span]) -> bytes:
+def _made_from(wanted: Wanted, moments: Sequence[int], spans: Sequence[Any]) -> bytes:
     told = {
         **{"interval": wanted.interval, "candles": wanted.candles, "moments": moments, "symbols": sorted(wanted.symbols)},
         **{"rule": asdict(wanted.rule), "files": [span.path for span in spans]},

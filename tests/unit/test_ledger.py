@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klinestream.cli.gaps import time_of
 from klinestream.market.codec import decode_gap, encode_event
 from klinestream.market.errors import ConfigError, RecordError
 from klinestream.market.events import GAP_TEXT_MOST, SECOND_MS, FeedGap, GapState, gap_id
 from klinestream.market.ledger import PRODUCERS_MOST, Ledger
+from klinestream.runtime.times import time_of
 
 START_MS = 1_700_000_000_000
 ORDER = [GapState.DETECTED, GapState.DEFERRED, GapState.UNFILLABLE, GapState.REFILLED, GapState.REPAIRED]
