@@ -7,7 +7,7 @@ short, stable reason. Unknown further fields are passed over, so that a later sc
 import base64
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import Field
+from dataclasses import Field, replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from klinestream.market.events import (
     KLINE_INTERVAL,
     NO_SOURCE,
     SECOND_MS,
+    WORKFLOW,
     FeedGap,
     GapSource,
     GapState,
@@ -29,10 +30,12 @@ from klinestream.market.events import (
     IdGapState,
     Kind,
     Kline,
+    Order,
     Origin,
     Proof,
     SymbolChoice,
     Trade,
+    WorkflowCommand,
     binance_proof,
     gap_id,
     id_gap_id,
@@ -60,6 +63,7 @@ _ROW = ("t", "o", "h", "l", "c", "v", "T", "q", "n", "V", "Q")  # REST's columns
 _SYMBOL = re.compile(r"[\w\-.:]{1,50}")
 _SYMBOL_OR_PATTERN = re.compile(r"[\w\-.:*?]{1,50}")
 _SOURCE = re.compile(r"[a-z0-9._-]{1,50}")
+_COMMAND_TEXT_MOST, _PARAMETERS_MOST = 100, 100
 TIME_MOST_MS = 4_102_444_800_000  # 2100-01-01: past it a time is a fault, not a time
 
 
@@ -178,6 +182,16 @@ def decode_choice(line: bytes) -> SymbolChoice:
     if not is_symbol_or_pattern(values["name"]):
         raise RecordError("name: expected a symbol or a pattern, upper case")
     return SymbolChoice(**values)
+
+
+def decode_command(line: bytes) -> WorkflowCommand:
+    """The value of a record of `crypto_control` that is meant for a workflow's runner; raises RecordError."""
+    command = decode_event(WorkflowCommand, line)
+    if not command.workflow.startswith(WORKFLOW) or len(command.workflow) > _COMMAND_TEXT_MOST:
+        raise RecordError(f"workflow: expected {WORKFLOW}NAME")
+    if len(command.id) > _COMMAND_TEXT_MOST or len(command.parameters) > _PARAMETERS_MOST:
+        raise RecordError(f"id, parameters: expected up to {_COMMAND_TEXT_MOST} characters, and up to {_PARAMETERS_MOST}")
+    return replace(command, command=_one_of(Order, "command", command.command))
 
 
 def decode_gap(line: bytes) -> FeedGap:

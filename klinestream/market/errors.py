@@ -12,6 +12,7 @@ KlinestreamError
 ├── ModelError             a model's folder can't be read, or isn't what it should be
 ├── StoreError             a database refused something, or can't be reached
 │   └── SchemaError       its tables aren't those that this program writes: nothing gets better by trying again
+├── WorkflowError          a step of a workflow failed, or a run can't go on
 └── StackError             a part of the local stack can't start or go on
 """
 
@@ -62,6 +63,10 @@ class StoreError(KlinestreamError):
 
 class SchemaError(StoreError):
     """A database's tables aren't those that this program writes; says what to do."""
+
+
+class WorkflowError(KlinestreamError):
+    """A step of a workflow failed, or a run can't go on; says why."""
 
 
 class StackError(KlinestreamError):

@@ -169,7 +169,11 @@ class PipelineEvent:
     """Something that happened to a part of the pipeline, for people and for the status page."""
 
     component: str = wire("component", Kind.TEXT, "which part")
-    event: str = wire("event", Kind.TEXT, "started, stopped, lagging, recovered, offsets_skipped, repaired, alerted, kline_differs")
+    event: str = wire(
+        "event",
+        Kind.TEXT,
+        "started, stopped, lagging, recovered, offsets_skipped, repaired, alerted, kline_differs; of workflows: see below",
+    )
     time_ms: int = wire("time", Kind.TIME_MS, "when")
     detail: str = wire("detail", Kind.TEXT, "for a person to read")
 
@@ -180,6 +184,31 @@ class SymbolChoice:
 
     name: str = wire("name", Kind.TEXT, "a symbol, or a pattern with * and ? such as `*USDT`, upper case; the record's key")
     wanted: bool = wire("wanted", Kind.FLAG, "true to follow it, false not to")
+    time_ms: int = wire("time", Kind.TIME_MS, "when it was said; the record's timestamp")
+    by: str = wire("by", Kind.TEXT, "who said it")
+
+
+WORKFLOW = "workflow:"
+"""What keys and components that belong to a workflow begin with; no symbol does, since those are in upper case."""
+
+
+class Order(enum.StrEnum):
+    """What a workflow's runner can be told."""
+
+    START = "start"
+    STOP = "stop"
+    STATUS = "status"
+    PING = "ping"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowCommand:
+    """What somebody told a workflow's runner. It answers in `crypto_pipeline_events`."""
+
+    workflow: str = wire("workflow", Kind.TEXT, "workflow:NAME; the record's key")
+    command: Order = wire("command", Kind.TEXT, "start, stop, status or ping")
+    parameters: tuple[str, ...] = wire("parameters", Kind.NAMES, "of start: each as name=value")
+    id: str = wire("id", Kind.TEXT, "of this command; the answer tells it again")
     time_ms: int = wire("time", Kind.TIME_MS, "when it was said; the record's timestamp")
     by: str = wire("by", Kind.TEXT, "who said it")
 

@@ -1,7 +1,7 @@
 """The topic `crypto_control`: what is said of symbols at run time, written and read.
 
-Of each name the newest record counts; one without a value withdraws what was said. Whatever else stands there is
-passed over, counted and logged: one bad record must not keep everybody from the good ones.
+Of each name the newest record counts; one without a value withdraws what was said. Commands for workflows stand there too, for
+others to read. Whatever else there is is passed over, counted and logged: one bad record must not keep everybody from the good ones.
 """
 
 import time
@@ -14,7 +14,7 @@ import structlog
 
 from klinestream.market.codec import decode_choice, encode_event, is_symbol_or_pattern
 from klinestream.market.errors import BrokerError, RecordError
-from klinestream.market.events import SymbolChoice
+from klinestream.market.events import WORKFLOW, SymbolChoice
 from klinestream.market.topics import CONTROL, PUBLISHED_HEADER, SCHEMA_HEADER, SCHEMA_VERSION
 from klinestream.runtime.kafka import Publisher, Reader, Record, open_publisher, open_reader
 from klinestream.runtime.sections import KafkaConfig
@@ -23,6 +23,7 @@ log = structlog.get_logger()
 
 CLIENT_ID = "klinestream-control"
 NAMES_MOST = 10_000  # several times what the exchange lists; a topic with more is somebody's mistake
+_NOT_OURS = WORKFLOW.encode()
 _READ_S = 15.0
 _POLL_S = 0.2
 _WRITE_S = 15.0
@@ -114,6 +115,8 @@ class ControlLog:
         found = []
         for record in records:
             self._read_to[record.partition] = record.offset + 1
+            if (record.key or b"").startswith(_NOT_OURS):
+                continue
             try:
                 found.append(self._take(record))
             except RecordError as error:

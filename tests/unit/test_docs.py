@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from klinestream.market.events import FeedGap, GapSource, GapState, wire_fields
+from klinestream.market.events import FeedGap, GapSource, GapState, WorkflowCommand, wire_fields
 from klinestream.market.topics import DAY_MS, HOUR_MS, MIB, TOPICS, Topic
+from klinestream.market.workflows import Happened
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "topics.md").read_text()
@@ -42,6 +43,12 @@ def test_every_topic_and_field_is_documented(topic: Topic) -> None:
     """docs/topics.md has a line for the topic and one for each field of its records, as the code has them."""
     missing = [line for line in (overview(topic), *rows(topic.event)) if line not in TEXT]
     assert not missing, "docs/topics.md lacks:\n" + "\n".join(missing)
+
+
+def test_commands_of_workflows_are_documented() -> None:
+    """The second kind of record of the control topic, and every event of a workflow."""
+    assert not [line for line in rows(WorkflowCommand) if line not in TEXT]
+    assert not [happened for happened in Happened if f"`{happened}`" not in TEXT]
 
 
 @pytest.mark.parametrize(("field", "values"), [("state", GapState), ("source", GapSource)])
