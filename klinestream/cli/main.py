@@ -30,6 +30,7 @@ from klinestream.cli import (
     up,
     verify,
     watch,
+    workflow,
 )
 from klinestream.market.errors import KlinestreamError
 from klinestream.runtime import config
@@ -62,6 +63,7 @@ app.add_typer(symbols.app, name="symbols")
 app.add_typer(job.app, name="job")
 app.add_typer(model.app, name="model")
 app.add_typer(verify.app, name="verify")
+app.add_typer(workflow.app, name="workflow")
 
 
 @app.callback(invoke_without_command=True)

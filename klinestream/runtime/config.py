@@ -33,6 +33,7 @@ from klinestream.runtime.sections import (
     WindowsConfig,
 )
 from klinestream.runtime.server_sections import ClientConfig, ServerConfig
+from klinestream.runtime.workflow_section import WorkflowConfig
 
 PREFIX = "KLINESTREAM_"
 DEFAULT_FILE = Path("klinestream.toml")
@@ -59,6 +60,7 @@ class Config(BaseSettings):
     proof: ProofConfig = ProofConfig()
     models: ModelsConfig = ModelsConfig()
     postgres: PostgresConfig = PostgresConfig()
+    workflow: WorkflowConfig = WorkflowConfig()
     server: ServerConfig = ServerConfig()
     client: ClientConfig = ClientConfig()
     stack: StackConfig = StackConfig()
@@ -102,8 +104,13 @@ def load(file: Path | None = None, **overrides: dict[str, Any]) -> Config:
 
 def read_again(config: Config) -> Config:
     """Read the configuration again, from the file that `config` came from, or may come from by now. Raises ConfigError."""
+    return load(file_of(config))
+
+
+def file_of(config: Config) -> Path | None:
+    """The file that `config` was read from, if it was."""
     source = type(config).model_config.get("toml_file")
-    return load(source if isinstance(source, Path) else None)
+    return source if isinstance(source, Path) else None
 
 
 def _refuse_unknown_variables() -> None:

@@ -1,0 +1,1 @@
+"""The workflows that come with klinestream, a TOML file each."""

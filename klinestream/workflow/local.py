@@ -1,0 +1,103 @@
+"""`klinestream workflow run`: a run in this process, to its end; and single steps of it, as Kubernetes' Jobs run them."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from klinestream.market.errors import ConfigError, WorkflowError
+from klinestream.market.workflows import FINISHED
+from klinestream.runtime.config import Config, file_of
+from klinestream.runtime.signals import told_to_end
+from klinestream.workflow.definition import Known, definition
+from klinestream.workflow.plan import asked
+from klinestream.workflow.process import Programs, sweep
+from klinestream.workflow.runner import Runner, begin, locked
+from klinestream.workflow.state import Folder, Run
+from klinestream.workflow.telling import Teller
+
+_TELL_S = 5.0
+_LOOK_S = 1.0
+
+Show = Callable[[Run, str], None]
+
+
+def run(config: Config, wrong: Known, name: str, parameters: Sequence[str], show: Show) -> Run:
+    """Run a workflow; one that was interrupted goes on. SIGTERM and SIGINT interrupt it. Raises ConfigError, WorkflowError."""
+    known = definition(config.workflow.definitions, name, wrong)
+    given = asked(known, parameters)
+    folder = Folder(config.workflow.state_dir, name)
+    with _running(config, folder, show) as runner:
+        ended = runner.take_on(*begin(folder, known, given, _now_ms()))
+        folder.forget(config.workflow.keep_runs)
+    return ended
+
+
+def run_step(config: Config, wrong: Known, name: str, step: str, *, run_id: str, parameters: Sequence[str], show: Show) -> Run:
+    """Run one step of the run of this name, once; one that is done isn't run again. Raises ConfigError, WorkflowError."""
+    known = definition(config.workflow.definitions, name, wrong)
+    given = asked(known, parameters)
+    folder = Folder(config.workflow.state_dir, name)
+    place = _place(name, [each.name for each in known.steps], step)
+    with _running(config, folder, show) as runner:
+        found, goes_on = begin(folder, known, given, _now_ms(), run_id=run_id)
+        if found.steps[place].state in FINISHED:
+            return found
+        if found.next != place:
+            raise WorkflowError(f"expected all steps before {step} to be done in run {run_id}, but {_next(found)} isn't")
+        if not goes_on:
+            runner.begun(found)
+        found = runner.step(found, place, attempts=1)
+        if found.next is None:
+            found = runner.done(found)
+            folder.forget(config.workflow.keep_runs)
+    return found
+
+
+def wait(config: Config, name: str, step: str, *, run_id: str, timeout_s: float, ending: threading.Event) -> None:
+    """Wait until all steps before this one are done. Raises WorkflowError where that takes too long."""
+    folder = Folder(config.workflow.state_dir, name)
+    deadline_s = time.monotonic() + timeout_s
+    while not ending.is_set():
+        found = folder.run_named(run_id)
+        if found is not None:
+            place = _place(name, [each.planned.name for each in found.steps], step)
+            if all(each.state in FINISHED for each in found.steps[:place]):
+                return
+        if time.monotonic() > deadline_s:
+            where = f"{_next(found)} isn't" if found is not None else "it hasn't begun"
+            raise WorkflowError(f"expected all steps before {step} to be done in run {run_id} within {timeout_s:g} s, but {where}")
+        ending.wait(_LOOK_S)
+    raise WorkflowError("stopped, as somebody asked")
+
+
+@contextmanager
+def _running(config: Config, folder: Folder, show: Show) -> Iterator[Runner]:
+    """A runner that has the workflow for itself, and of which all that is told is shown."""
+    with told_to_end() as ending:
+        lock = locked(folder)
+        teller = Teller(config.kafka, _now_ms)
+        teller.also(lambda happened, run, text, place: show(run, text))  # noqa: ARG005  # as a teller tells it
+        try:
+            sweep(str(folder.root))
+            programs = Programs(str(folder.root), config.workflow.stop_s, file_of(config))
+            runner = Runner(folder, programs, teller, _now_ms, ending)
+            runner.keeps_running = True
+            yield runner
+        finally:
+            lock.release()
+            teller.close(_TELL_S)
+
+
+def _place(name: str, steps: Sequence[str], step: str) -> int:
+    if step not in steps:
+        raise ConfigError(f"expected a step of {name}, {', '.join(steps)}; got {step!r}")
+    return steps.index(step)
+
+
+def _next(found: Run) -> str:
+    return "none" if found.next is None else found.steps[found.next].planned.name
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

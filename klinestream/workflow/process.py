@@ -1,0 +1,133 @@
+"""One attempt of a step: a process group of its own, with a log, a time by which it must have ended, and no descendants that stay.
+
+runner ─► python -m klinestream.cli.main replay features …     marked by its environment, as all that it starts
+   ✗ kill -9
+runner ─► ends what carries the mark ─► the step again         the lock was freed by the kernel, so nobody else is at it
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from klinestream.market.errors import WorkflowError
+
+MARK = "_KLINESTREAM_WORKFLOW"
+LOG_BYTES = 4 << 20
+_POLL_S = 0.1
+_LOOKS_IN_VAIN = 2
+_LOOK_S = 0.02
+_WORDS_MOST = 400
+
+
+class StoppedError(Exception):
+    """Somebody asked for the end."""
+
+
+class Programs:
+    """Runs commands of klinestream, each with this mark, and with the configuration that this process has."""
+
+    def __init__(self, mark: str, stop_s: float, file: Path | None = None) -> None:
+        """`file` is the configuration's."""
+        self._mark = mark
+        self._stop_s = stop_s
+        self._head = (sys.executable, "-m", "klinestream.cli.main", *(("--config", str(file)) if file is not None else ()))
+
+    def run(self, argv: Sequence[str], log: Path, timeout_s: float, stop: threading.Event) -> None:
+        """Run one to its end. Raises WorkflowError if it fails or takes too long, StoppedError once `stop` is set."""
+        began = log.stat().st_size if log.exists() else 0
+        with log.open("ab") as output:
+            child = subprocess.Popen(  # noqa: S603  # a definition names commands of ours
+                [*self._head, *argv],
+                env={**os.environ, MARK: self._mark, "PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            code = _waited(child, log, time.monotonic() + timeout_s, stop)
+        finally:
+            self._end(child)
+        if code is None and stop.is_set():
+            raise StoppedError
+        if code is None:
+            raise WorkflowError(f"it took longer than {timeout_s:g} s, which is timeout_s of this step")
+        if code:
+            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            raise WorkflowError(f"{how}: {_last_words(log, began) or 'it printed nothing'}")
+
+    def _end(self, child: "subprocess.Popen[bytes]") -> None:
+        """SIGTERM for the whole group, and SIGKILL for what is left of it."""
+        if child.poll() is None:
+            _signal_group(child.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(self._stop_s)
+        _signal_group(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def _waited(child: "subprocess.Popen[bytes]", log: Path, deadline_s: float, stop: threading.Event) -> int | None:
+    """The exit code; None where it has to be ended."""
+    while not stop.is_set() and time.monotonic() < deadline_s:
+        try:
+            return child.wait(_POLL_S)
+        except subprocess.TimeoutExpired:
+            if log.stat().st_size > LOG_BYTES:
+                os.truncate(log, 0)  # it writes on at the end of the file, wherever that is
+    return None
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    # PermissionError: macOS says so of a group of zombies.
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _last_words(log: Path, began: int) -> str:
+    with log.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(min(began, end), end - 4096))
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    return " ".join(lines[-3:])[-_WORDS_MOST:]
+
+
+def sweep(mark: str, within_s: float = 10.0) -> int:
+    """Kill what an earlier runner has left running, and wait until it is gone; how many there were. Raises WorkflowError."""
+    killed: set[int] = set()
+    deadline_s = time.monotonic() + within_s
+    in_vain = 0
+    # Twice: a process that has only just begun its program doesn't show its environment, and so its mark, for a moment.
+    while in_vain < _LOOKS_IN_VAIN:
+        left = list(_marked(mark))
+        in_vain = 0 if left else in_vain + 1
+        if left and time.monotonic() > deadline_s:
+            raise WorkflowError(
+                f"expected to end processes {[each.pid for each in left]} of an earlier run, but they stay: end them by hand"
+            )
+        for process in left:
+            killed.add(process.pid)
+            try:
+                process.kill()
+            except psutil.Error:
+                continue
+        time.sleep(_LOOK_S)
+    return len(killed)
+
+
+def _marked(mark: str) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark:
+                yield process
+        except (psutil.Error, OSError):
+            continue  # it has ended, or belongs to somebody else
