@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
 from tenacity.nap import sleep_using_event
 
 from klinestream.market.errors import WorkflowError
@@ -127,7 +127,7 @@ class Runner:
             return self._put(run.with_step(place, state=State.KEPT), Happened.STEP_KEPT, place, "kept, since a former run made it")
         retrying = Retrying(
             stop=stop_after_attempt(attempts or planned.attempts),
-            wait=wait_exponential_jitter(planned.backoff_s, planned.backoff_most_s, jitter=planned.backoff_s / 4),
+            wait=wait_exponential(planned.backoff_s, planned.backoff_most_s) + wait_random(0, planned.backoff_s / 4),
             retry=retry_if_exception_type(WorkflowError),
             sleep=sleep_using_event(self._stop),
             before_sleep=lambda state: self._again(place, state),
