@@ -30,6 +30,7 @@ from server.metrics import Metrics
 from server.pages import add_pages
 from server.pipeline import routes as pipeline_rest
 from server.pipeline.pipeline import Pipeline
+from server.pipeline.workflows import WorkflowFeed
 from server.rest import books as rest_books
 from server.rest import correlations as rest_correlations
 from server.rest import market as rest_market
@@ -72,13 +73,14 @@ def create_app(
     candle_feed = CandleFeed(open_reader, store, streams, metrics, now_ms)
     book_feed = BookFeed(open_reader, books, streams, metrics, now_ms)
     sources = Sources(hub, feed, store, candle_feed, books, book_feed, Gaps(read_gaps), now_ms, Encodings())
-    pipeline = Pipeline(config, sources)
+    workflows = WorkflowFeed(open_reader, metrics)
+    pipeline = Pipeline(config, sources, workflows=workflows.newest)
 
     # Without pages of documentation: they load scripts from elsewhere.
     app = FastAPI(
         title="klinestream",
         version=__version__,
-        lifespan=_lifespan(sources, pipeline, writer),
+        lifespan=_lifespan(sources, pipeline, workflows, writer),
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
@@ -98,8 +100,10 @@ def create_app(
     return app
 
 
-def _lifespan(sources: Sources, pipeline: Pipeline, writer: WatchedWriter | None) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    hub, feed, others = sources.hub, sources.feed, (sources.candle_feed, sources.book_feed)
+def _lifespan(
+    sources: Sources, pipeline: Pipeline, workflows: WorkflowFeed, writer: WatchedWriter | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    hub, feed, others = sources.hub, sources.feed, (sources.candle_feed, sources.book_feed, workflows)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -13,7 +13,7 @@ from klinestream.workflow.definition import Known, definition
 from klinestream.workflow.plan import asked
 from klinestream.workflow.process import Programs, sweep
 from klinestream.workflow.runner import Runner, begin, locked
-from klinestream.workflow.state import Folder, Run
+from klinestream.workflow.state import Folder, Run, checked_id
 from klinestream.workflow.telling import Teller
 
 _TELL_S = 5.0
@@ -40,6 +40,11 @@ def run_step(config: Config, wrong: Known, name: str, step: str, *, run_id: str,
     folder = Folder(config.workflow.state_dir, name)
     place = _place(name, [each.name for each in known.steps], step)
     with _running(config, folder, show) as runner:
+        former = folder.former_named(checked_id(run_id))
+        if former is not None:
+            if former.steps[place].state in FINISHED:
+                return former
+            raise WorkflowError(f"run {run_id} is {former.state}, and another one is the newest: start a new one")
         found, goes_on = begin(folder, known, given, _now_ms(), run_id=run_id)
         if found.steps[place].state in FINISHED:
             return found

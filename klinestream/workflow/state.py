@@ -8,6 +8,7 @@ STATE/train/_lock                     one process at a time
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +26,7 @@ from klinestream.workflow.plan import Planned
 
 VERSION = 1
 _RUN, _LOCK = "run.json", "_lock"
+_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,23}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +108,15 @@ class Folder:
         """The newest run."""
         return self._read(_RUN)
 
+    def former_named(self, run: str) -> Run | None:
+        """One of the runs that are remembered, but not the newest."""
+        newest = self.run()
+        return None if newest is not None and newest.id == run else self._read(f"runs/{run}.json")
+
     def run_named(self, run: str) -> Run | None:
         """One of the runs that are remembered."""
         newest = self.run()
-        return newest if newest is not None and newest.id == run else self._read(f"runs/{run}.json")
+        return newest if newest is not None and newest.id == run else self.former_named(run)
 
     def put(self, run: Run) -> None:
         """Remember how far the newest run is."""
@@ -180,3 +187,10 @@ def new_id(now_ms: int) -> str:
     '19700101t000000-'
     """
     return f"{datetime.fromtimestamp(now_ms / 1000, UTC):%Y%m%dt%H%M%S}-{os.urandom(2).hex()}"
+
+
+def checked_id(name: str) -> str:
+    """The same, if it can name a run wherever runs have names: in files, in events, on Kubernetes. Raises ConfigError."""
+    if not _ID.fullmatch(name):
+        raise ConfigError(f"--run: expected up to 25 lower case letters, digits and -, beginning and ending without -, got {name!r}")
+    return name

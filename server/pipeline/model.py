@@ -96,6 +96,32 @@ class Gaps:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkflowStep:
+    """A step of a run of a workflow; times in ms."""
+
+    name: str
+    state: str
+    attempt: int
+    started: int | None
+    ended: int | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowRun:
+    """A run of a workflow; `told` is when something was last told of it."""
+
+    workflow: str
+    run: str
+    state: str
+    started: int
+    told: int
+    ended: int | None
+    text: str
+    steps: list[WorkflowStep]
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """The whole answer."""
 
@@ -104,3 +130,4 @@ class Told:
     topics: list[Flow]
     gaps: Gaps
     faults: list[Fault]
+    workflows: list[WorkflowRun] = field(default_factory=list)

@@ -24,7 +24,7 @@ from klinestream.runtime.server_sections import ServerConfig
 from server.pipeline.asking import Asker, AwayError, without_addresses
 from server.pipeline.faults import FaultLog
 from server.pipeline.flink import JOBS, OPTIONAL, Cluster, Flink
-from server.pipeline.model import Flow, Gaps, Part, State, Told
+from server.pipeline.model import Flow, Gaps, Part, State, Told, WorkflowRun
 from server.pipeline.parts import Answer, exchange, flink, history, job_of, part_of
 from server.pipeline.samples import STARTED, Look, Samples, Trail
 from server.rest import tables
@@ -45,8 +45,15 @@ STORED = (CANDLES.name, INDICATORS.name, SIGNALS.name, PROVISIONAL_CANDLES.name)
 class Pipeline:
     """Looks at the whole pipeline when it is asked; `clock_s` is a steady clock."""
 
-    def __init__(self, config: ServerConfig, sources: Sources, clock_s: Callable[[], float] = time.monotonic) -> None:
-        """Asks nobody yet."""
+    def __init__(
+        self,
+        config: ServerConfig,
+        sources: Sources,
+        clock_s: Callable[[], float] = time.monotonic,
+        workflows: Callable[[], list[WorkflowRun]] = list,
+    ) -> None:
+        """Asks nobody yet; `workflows` gives the newest runs."""
+        self._workflows = workflows
         self._sources = sources
         self._clock_s = clock_s
         self._asker = Asker()
@@ -80,7 +87,7 @@ class Pipeline:
         self._faults.note(parts, now_ms)
         of_flink = [fault for job in cluster.jobs.values() for fault in job.faults]
         flows = self._flows({part.name: part for part in parts})
-        told = Told(now_ms, parts, flows, gaps, self._faults.newest(FAULTS_SHOWN, of_flink))
+        told = Told(now_ms, parts, flows, gaps, self._faults.newest(FAULTS_SHOWN, of_flink), self._workflows())
         return orjson.dumps(_rounded(asdict(told)))
 
     async def _ask(self, name: str, url: str, now_ms: int) -> Answer:

@@ -27,7 +27,10 @@
 /** @typedef {{gap: string, s: string, state: string, from: number, to: number, seconds: number, source: string, reason: string, time: number}} Gap */
 /** @typedef {{fault: ?string, detected: ?number, deferred: ?number, unfillable: ?number, refilled: ?number, repaired: ?number, newest: Gap[]}} Gaps */
 /** @typedef {{part: string, time: number, text: string, over: boolean}} Fault */
-/** @typedef {{server_time: number, parts: Part[], topics: Flow[], gaps: Gaps, faults: Fault[]}} Answer */
+/** @typedef {"waiting" | "running" | "done" | "kept" | "failed" | "stopped" | "replaced"} Reached */
+/** @typedef {{name: string, state: Reached, attempt: number, started: ?number, ended: ?number, text: string}} WorkflowStep */
+/** @typedef {{workflow: string, run: string, state: Reached, started: number, told: number, ended: ?number, text: string, steps: WorkflowStep[]}} WorkflowRun */
+/** @typedef {{server_time: number, parts: Part[], topics: Flow[], gaps: Gaps, faults: Fault[], workflows: WorkflowRun[]}} Answer */
 
 /** @param {Answer} answer @param {string} name @returns {Part | undefined} */
 export const partOf = (answer, name) => answer.parts.find((part) => part.name === name);

@@ -3,6 +3,7 @@
 import { condition, CONDITIONS } from "./answer.js";
 import { WAYS } from "./details.js";
 import { byId, make, sync, syncFigures, syncRows, write } from "./dom.js";
+import { showWorkflows } from "./workflows.js";
 import { showAgo, showBytes, showCount, showMs, showPercentile, showRate, showShare, showSpan, showTime } from "./format.js";
 
 /** @typedef {import("./answer.js").Answer} Answer */
@@ -21,6 +22,7 @@ export function showPanels(answer) {
   showGaps(answer.gaps, answer.server_time);
   showFaults(answer);
   showParts(answer);
+  showWorkflows(answer);
 }
 
 /** @param {Answer} answer */
