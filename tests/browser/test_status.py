@@ -9,10 +9,17 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from klinestream.market.codec import encode_event
+from klinestream.market.events import PipelineEvent
+from klinestream.market.topics import PIPELINE_EVENTS
+from klinestream.market.workflows import Happened, detail_of
+from klinestream.runtime.kafka import Record
 from tests.browser.axe import assert_accessible
 from tests.observed import WINDOWS, Answers, Parts, answering, flink_answers, job, parts, publish
 from tests.serving import ServerProcess, Windows
 from tests.stack import TestBroker
+from tests.topics import create_all
+from tests.topics import publish as publish_records
 
 CARDS = {
     "exchange": "Exchange",
@@ -48,7 +55,8 @@ def looking(
     broker: TestBroker, windows: Windows, observed: Parts, flink: Answers, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
     """A server that knows where these parts are."""
-    assert windows is not None  # the topic is there
+    assert windows is not None  # its topic is there
+    create_all(broker.bootstrap_servers)
     log = tmp_path_factory.mktemp("status") / "server.log"
     started = ServerProcess(broker.bootstrap_servers, log, observe=json.dumps(observed.observe), flink_url=flink.url)
     started.start()
@@ -115,6 +123,47 @@ def test_what_is_away_is_told_and_over_when_it_is_back(looking: ServerProcess, o
     expect(card(page, "repair").locator(".state")).to_have_text("running")
     expect(card(page, "windows").locator(".state")).to_have_text("running")
     expect(page.locator("#faults")).to_contain_text("away: nothing listens at its address · over")
+
+
+def told(run: str, happened: Happened, text: str, ago_s: float, state: str, steps: str, **fields: object) -> Record:  # noqa: PLR0917
+    """An event of a run of the workflow `train`."""
+    time_ms = time.time_ns() // 1_000_000 - round(1000 * ago_s)
+    detail = detail_of(text, {"run": run, "state": state, "steps": steps, **fields})
+    event = PipelineEvent("workflow:train", happened, time_ms, detail)
+    return Record(PIPELINE_EVENTS.name, event.component.encode(), encode_event(event), time_ms)
+
+
+@pytest.mark.parametrize(("size", "scheme"), [("wide", "dark"), ("phone", "light")])
+def test_runs_of_workflows_and_their_steps_are_shown(
+    looking: ServerProcess, open_page: Any, broker: TestBroker, size: str, scheme: str
+) -> None:
+    """Each step with its state, how long it took, and why it failed; what happens comes by itself, for every reader."""
+    width, height = SIZES[size]
+    page = open_page(f"{looking.url}/status", viewport={"width": width, "height": height}, color_scheme=scheme).page
+    publish_records(
+        broker.bootstrap_servers,
+        [
+            told(size, Happened.STEP_STARTED, "load started", 20, "running", "load:running,train:waiting", step="load", attempt=1),
+            told(size, Happened.STEP_ENDED, "load ended after 7.0 s", 13, "running", "load:done,train:waiting", step="load", attempt=1),
+            told(size, Happened.STEP_STARTED, "train started", 12, "running", "load:done,train:running", step="train", attempt=2),
+        ],
+    )
+    run = page.locator('#workflows > [data-key="train ' + size + '"]')
+    expect(run.locator("h3 .state")).to_have_text("running")
+    expect(run.locator('.steps [data-key="load"]')).to_have_text("loaddone7.0 s")
+    expect(run.locator('.steps [data-key="train"]')).to_contain_text("attempt 2")
+    why = "train failed: exit code 1: expected 500 rows or more"
+    publish_records(
+        broker.bootstrap_servers,
+        [
+            told(size, Happened.STEP_FAILED, why, 2, "running", "load:done,train:failed", step="train", attempt=2),
+            told(size, Happened.RUN_ENDED, f"run ended: {why}", 1, "failed", "load:done,train:failed"),
+        ],
+    )
+    expect(run.locator("h3 .state")).to_have_text("failed")
+    expect(run.locator('.steps [data-key="train"]')).to_contain_text("expected 500 rows or more")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert_accessible(page)
 
 
 def test_numbers_are_written_as_an_operator_reads_them(looking: ServerProcess, open_page: Any) -> None:
