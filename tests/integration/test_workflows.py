@@ -52,7 +52,7 @@ class Workflows:
         """With this configuration."""
         self.folder = folder
         [port] = free_ports(1)
-        own = {"STANDIN__PORT": port, "WORKFLOW__METRICS_PORT": 0, "STANDIN__SYMBOLS": 20, **settings}
+        own = {"STACK__STANDIN_PORT": port, "WORKFLOW__METRICS_PORT": 0, "STANDIN__SYMBOLS": 20, **settings}
         passed = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
         self._environment = passed | {f"{PREFIX}{name}": str(value) for name, value in own.items()}
         self._running: list[subprocess.Popen[bytes]] = []
