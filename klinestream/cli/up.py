@@ -43,7 +43,7 @@ def up(  # noqa: PLR0917  # typer passes options by name
     also: Annotated[
         list[str] | None,
         typer.Option(
-            "--with", help="Parts to add: trades, books, finnhub, ingest, postgres; several joined by commas, or the option again."
+            "--with", help="Parts to add: trades, books, finnhub, ingest, postgres, workflow; several with commas, or the option again."
         ),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over: forget topics and checkpoints.")] = False,

@@ -30,6 +30,7 @@ TRADES = ("klinestream", "feed", "trades")
 BOOKS = ("klinestream", "feed", "books")
 FINNHUB = ("klinestream", "feed", "finnhub")
 STORE_POSTGRES = ("klinestream", "store", "postgres")
+WORKFLOW = ("klinestream", "workflow", "serve")
 # A job's client takes seconds until it looks for the topics, which are made meanwhile.
 _TOPICS_S = "20"
 

@@ -39,6 +39,7 @@ EXTRAS = {
     "finnhub": Extra(commands.FINNHUB),
     "ingest": Extra(commands.INGEST, asks_exchange=False, observed="ingest"),
     POSTGRES: Extra(commands.STORE_POSTGRES, asks_exchange=False, observed="postgres", needs=(DATABASE,)),
+    "workflow": Extra(commands.WORKFLOW, asks_exchange=False, observed="workflow"),
 }
 
 

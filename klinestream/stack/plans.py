@@ -33,7 +33,7 @@ def plans(config: Config, layout: Layout, cluster: jobs.Cluster, with_standin: b
         *([_standin(config)] if with_standin else []),
         _producer(config, with_standin),
         *(_database(config, layout) if runs_database(config, also) else []),
-        *(_extra(name, with_database(config, also), with_standin, runs_database(config, also)) for name in also),
+        *(_extra(name, with_archive(with_database(config, also), layout), with_standin, runs_database(config, also)) for name in also),
         _server(config, also),
         _repair(config),
         *([_alerts(config)] if config.signals.webhook_url else []),

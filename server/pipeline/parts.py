@@ -13,7 +13,7 @@ ARCHIVE, PROOF, SERVER = "klinestream_archive_", "klinestream_replay_", "klinest
 FEED = "klinestream_feed_"
 POSTGRES = "klinestream_postgres_"
 ROUTE = "/api/v1/pipeline"
-OPTIONAL = frozenset({"alerts", "archive", "proof", "feed", "ingest", "postgres"})
+OPTIONAL = frozenset({"alerts", "archive", "proof", "feed", "ingest", "postgres", "workflow"})
 """Kinds of parts that need not be there: one that was never reached is no fault."""
 
 

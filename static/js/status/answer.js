@@ -56,7 +56,7 @@ export function condition(part) {
 }
 
 /** Kinds of parts that need not be there. */
-export const OPTIONAL = new Set(["alerts", "archive", "proof", "feed", "ingest", "postgres"]);
+export const OPTIONAL = new Set(["alerts", "archive", "proof", "feed", "ingest", "postgres", "workflow"]);
 
 /** Kinds of parts that the diagram has a place for; others get a card below it. */
 export const PLACED = new Set(["exchange", "producer", "broker", "flink", "job", "history", "repair", "alerts", "server"]);
