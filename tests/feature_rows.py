@@ -1,5 +1,6 @@
 """Feature rows for tests: closed candles with every indicator, as `klinestream replay features` gives them."""
 
+import hashlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -107,5 +108,6 @@ def write(folder: Path, rows: pl.DataFrame) -> None:
         files.append({"file": f"candles/date={date}/0000-p0-0.parquet"})
         (folder / files[-1]["file"]).parent.mkdir(parents=True)
         part.write_parquet(folder / files[-1]["file"])
+        files[-1]["blake2b"] = hashlib.blake2b((folder / files[-1]["file"]).read_bytes()).hexdigest()
     told = {"fingerprint": "made for tests", "as_of": "live", "complete": True, "files": files}
     (folder / "_features.json").write_bytes(orjson.dumps(told))

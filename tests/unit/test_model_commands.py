@@ -39,6 +39,32 @@ def test_a_model_is_trained_measured_and_shown(features: Path) -> None:
     assert "no return, majority sign" in run("evaluate", "--model", folder, "--features", features.parent / "later").stdout
 
 
+def test_a_published_model_is_whole_and_changes_in_one_step(features: Path) -> None:
+    """The current one is a copy of what was given; again changes nothing; another one takes its place, and the oldest make room; what
+    is no link of ours, or was changed since, is never taken for a model."""
+    folder, to = features.parent, features.parent / "published"
+    for number, folds in ((1, 1), (2, 2), (3, 3)):
+        model = folder / f"model{number}"
+        horizon = f"{10 * folds}m"
+        run("train", "--features", features, "--kind", "linear", "--folds", 1, "--horizon", horizon, "--out", model)
+        kept = run("train", "--features", features, "--kind", "linear", "--folds", 1, "--horizon", horizon, "--out", model, "--keep")
+        assert "already" in kept.stdout
+        assert "is current:" in run("publish", "--model", model, "--to", to, "--keep", 2).stdout
+        assert "is current already" in run("publish", "--model", model, "--to", to, "--keep", 2).stdout
+        current = {path.name: path.read_bytes() for path in (to / "current").iterdir()}
+        assert current == {path.name: path.read_bytes() for path in model.iterdir()}
+        assert len(list((to / "versions").iterdir())) == min(number, 2)
+    with pytest.raises(KlinestreamError, match="holds a linear model of another task"):
+        run("train", "--features", features, "--kind", "linear", "--horizon", "10m", "--out", folder / "model3", "--keep")
+    weights = next(path for path in (to / "current").iterdir() if path.name not in {"model.json", "card.md", "metrics.json"})
+    weights.write_bytes(b"changed")
+    run("publish", "--model", folder / "model3", "--to", to)
+    assert weights.read_bytes() == (folder / "model3" / weights.name).read_bytes()
+    (folder / "own" / "current").mkdir(parents=True)
+    with pytest.raises(KlinestreamError, match="to be a link"):
+        run("publish", "--model", folder / "model3", "--to", folder / "own")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -24,6 +24,7 @@ from klinestream.runtime.kafka import Record
 from server.candles.rows import decode_candles
 from server.candles.store import CandleStore
 from server.rest.correlation_table import Window, edge_table, graph_of, node_columns
+from tests import feature_rows
 from tests.unit.test_server_market import candle
 
 NAMES = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT")
@@ -95,6 +96,28 @@ def test_an_archived_graph_is_the_one_that_the_server_answers_with(archive: File
     assert edges.drop("time_ms").to_dict(as_series=False) == {name: list(edge_table(live).columns[name]) for name in edges.columns[1:]}
     assert len(edges) >= 1
     assert set(nodes["time_ms"]) == {END_MS}
+
+
+def test_the_graph_of_features_is_that_of_the_same_candles(archive: Files, tmp_path: Path) -> None:
+    """From a folder of features to the last bit what comes from the archive; a folder whose candles changed is written anew."""
+    values = [orjson.loads(value) for name in NAMES for value in series(name)]
+    rows = pl.DataFrame(
+        {
+            **{"symbol": [value["s"] for value in values], "interval": "1m", "open_time_ms": [value["t"] for value in values]},
+            **{"close": [float(value["c"]) for value in values], "complete": True, "revision": 0},
+        }
+    )
+    feature_rows.write(tmp_path / "features", rows)
+    out = Files(f"memory://{uuid4()}")
+    assert [day.kept for day in write(tmp_path / "features", out, WANTED)] == [False]
+    assert [each.equals(other) for each, other in zip(tables(out), made(archive), strict=True)] == [True, True]
+    assert [day.kept for day in write(tmp_path / "features", out, WANTED)] == [True]
+    feature_rows.write(tmp_path / "other", rows.with_columns(close=pl.col("close").reverse()))
+    assert [day.kept for day in write(tmp_path / "other", out, WANTED)] == [False]
+    fewer = made(archive, replace(WANTED, symbols=NAMES[:2]))[0]
+    out = Files(f"memory://{uuid4()}")
+    list(write(tmp_path / "features", out, replace(WANTED, symbols=NAMES[:2])))
+    assert tables(out)[0].equals(fewer)
 
 
 def test_the_highest_revision_of_whole_candles_counts(archive: Files) -> None:

@@ -1,6 +1,7 @@
 """Workflows' definitions, the commands that they become, what is told of them, and Kubernetes' Jobs."""
 
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from typer.testing import CliRunner
 from klinestream.cli.main import app
 from klinestream.cli.workflow_commands import wrong_with
 from klinestream.market.codec import decode_command, encode_event
-from klinestream.market.errors import ConfigError, KlinestreamError, RecordError
+from klinestream.market.errors import ConfigError, KlinestreamError, RecordError, WorkflowError
 from klinestream.market.events import Order, PipelineEvent, WorkflowCommand
 from klinestream.market.workflows import Happened, Runs, detail_of, read_detail
 from klinestream.workflow.definition import definitions, read
 from klinestream.workflow.plan import asked, plan, values
+from klinestream.workflow.process import Programs, sweep
+from tests.ports import free_ports
 
 NOW_MS = 1_790_000_000_000
 HEAD = 'about = "a"\n[parameters.word]\nabout = "b"\n'
@@ -197,6 +200,20 @@ def test_what_is_no_variable_of_ours_is_refused(kubernetes: Shown) -> None:
         kubernetes("--env", "AWS_SECRET=1")
     with pytest.raises(ConfigError, match="--run: expected up to 25 lower case letters"):
         kubernetes("--run", "Nightly run")
+
+
+@pytest.mark.parametrize(
+    ("argv", "timeout_s", "said"),
+    [(("topics", "lits"), 60, "exit code 2: .*No such command 'lits'"), (("standin",), 2, "took longer than 2 s, which is timeout_s")],
+)
+def test_a_step_that_fails_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: tuple[str, ...], timeout_s: float, said: str
+) -> None:
+    """By its last words; one that takes too long is ended, and nothing of it stays."""
+    monkeypatch.setenv("KLINESTREAM_STACK__STANDIN_PORT", str(free_ports(1)[0]))
+    with pytest.raises(WorkflowError, match=f"(?s){said}"):
+        Programs(str(tmp_path), 5.0).run(argv, tmp_path / "step.log", timeout_s, threading.Event())
+    assert sweep(str(tmp_path)) == 0
 
 
 def test_what_the_page_shows_is_so(empty_folder: Path) -> None:
