@@ -68,7 +68,8 @@ def run(ctx: typer.Context, name: Name, parameters: Parameters = None) -> None:
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     with Shown() as show:
         ended = run_here(config, wrong_with(ctx.find_root().command), name, parameters or [], show)
-    typer.echo(f"run {ended.id} of {name}: {ended.state}{f', {ended.reason}' if ended.reason else ''}")
+    interrupted = "interrupted; the same command goes on with it" if ended.state is State.RUNNING else ended.state
+    typer.echo(f"run {ended.id} of {name}: {interrupted}{f', {ended.reason}' if ended.reason else ''}")
     if ended.state is not State.DONE:
         raise typer.Exit(1)
 

@@ -5,6 +5,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, stop_when_event_set, wait_fixed
+from tenacity.nap import sleep_using_event
+
 from klinestream.market.errors import ConfigError, WorkflowError
 from klinestream.market.workflows import FINISHED
 from klinestream.runtime.config import Config, file_of
@@ -18,6 +21,8 @@ from klinestream.workflow.telling import Teller
 
 _TELL_S = 5.0
 _LOOK_S = 1.0
+_LOCK_S = 60.0
+"""The step before may take that long to let go, once it has noted that it is done."""
 
 Show = Callable[[Run, str], None]
 
@@ -39,7 +44,7 @@ def run_step(config: Config, wrong: Known, name: str, step: str, *, run_id: str,
     given = asked(known, parameters)
     folder = Folder(config.workflow.state_dir, name)
     place = _place(name, [each.name for each in known.steps], step)
-    with _running(config, folder, show) as runner:
+    with _running(config, folder, show, _LOCK_S) as runner:
         former = folder.former_named(checked_id(run_id))
         if former is not None:
             if former.steps[place].state in FINISHED:
@@ -77,10 +82,17 @@ def wait(config: Config, name: str, step: str, *, run_id: str, timeout_s: float,
 
 
 @contextmanager
-def _running(config: Config, folder: Folder, show: Show) -> Iterator[Runner]:
+def _running(config: Config, folder: Folder, show: Show, patience_s: float = 0.0) -> Iterator[Runner]:
     """A runner that has the workflow for itself, and of which all that is told is shown."""
     with told_to_end() as ending:
-        lock = locked(folder)
+        patient = Retrying(
+            stop=stop_after_delay(patience_s) | stop_when_event_set(ending),
+            wait=wait_fixed(_LOOK_S),
+            retry=retry_if_exception_type(WorkflowError),
+            sleep=sleep_using_event(ending),
+            reraise=True,
+        )
+        lock = patient(locked, folder)
         teller = Teller(config.kafka, _now_ms)
         teller.also(lambda happened, run, text, place: show(run, text))  # noqa: ARG005  # as a teller tells it
         try:

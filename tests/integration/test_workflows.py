@@ -10,7 +10,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import orjson
 import psutil
 import pytest
 
@@ -22,6 +21,8 @@ from klinestream.runtime.config import PREFIX
 from klinestream.runtime.control import ControlLog
 from klinestream.standin.bulk import Wanted, make
 from klinestream.workflow.commanding import Answer, command
+from klinestream.workflow.definition import definition
+from klinestream.workflow.kubernetes import Cluster, jobs
 from klinestream.workflow.process import MARK
 from klinestream.workflow.state import Folder, Run
 from tests.bulk import SYMBOL, market
@@ -31,6 +32,7 @@ from tests.stack import TestBroker
 from tests.topics import Topic, kafka
 
 SOON_S = 60.0
+RUN_S = 300.0
 HOLDING = """
 about = "A step that takes until it is ended, between two that take no time"
 [[steps]]
@@ -39,6 +41,22 @@ run = ["topics", "list"]
 [[steps]]
 name = "hold"
 run = ["standin"]
+[[steps]]
+name = "last"
+run = ["topics", "list"]
+"""
+
+
+SMALL = """
+about = "Steps that take no time"
+[parameters.word]
+about = "Anything"
+[[steps]]
+name = "first"
+run = ["topics", "list"]
+[[steps]]
+name = "next"
+run = ["standin", "bulk", "--symbols", "BTCUSDT", "--from", "2024-05-06", "--to", "2024-05-06", "--interval", "1h", "--out", "{out}"]
 [[steps]]
 name = "last"
 run = ["topics", "list"]
@@ -57,9 +75,9 @@ class Workflows:
         self._environment = passed | {f"{PREFIX}{name}": str(value) for name, value in own.items()}
         self._running: list[subprocess.Popen[bytes]] = []
 
-    def begin(self, *arguments: str) -> "subprocess.Popen[bytes]":
+    def begin(self, *arguments: str, group: str = "workflow") -> "subprocess.Popen[bytes]":
         """Start a command; its output goes to a file."""
-        line = [sys.executable, "-m", "klinestream.cli.main", "workflow", *arguments]
+        line = [sys.executable, "-m", "klinestream.cli.main", group, *arguments]
         with (self.folder / "said.log").open("ab") as output:
             self._running.append(subprocess.Popen(line, cwd=self.folder, env=self._environment, stdout=output, stderr=output))
         return self._running[-1]
@@ -157,34 +175,76 @@ def test_a_runner_obeys_answers_and_goes_on_after_a_kill(workflows: Workflows, m
         assert control.passed_over == 0
 
 
+SPAN = ("--set", "from=2024-05-06T00:00", "--set", "to=2024-05-06T13:00", "--set", "folds=1")
+
+
 def published(folder: Path) -> dict[str, bytes]:
     """The model that `klinestream model serve` would take, file by file."""
     return {path.name: path.read_bytes() for path in (folder / "current").iterdir()}
 
 
-def test_history_becomes_the_same_model_through_a_kill(tmp_path: Path) -> None:
-    """The workflow that comes along, over the stand-in's bulk files: killed with -9 while it computes features, it goes on there, and the
-    published model is that of an uninterrupted run, byte for byte."""
+@pytest.fixture
+def interrupted(tmp_path: Path) -> Iterator[Workflows]:
+    """The workflow that comes along, over the stand-in's bulk files: killed with -9 while it computes features, then run to its end."""
     other = next(symbol for symbol in market().symbols if symbol != SYMBOL)
     list(make(market(), [SYMBOL, other], Wanted("klines", "1s", date(2024, 5, 6), date(2024, 5, 6)), tmp_path / "bulk"))
-    span = ("--set", "from=2024-05-06T00:00", "--set", "to=2024-05-06T13:00", "--set", "folds=1")
     # No broker is there: a run needs none.
     workflows = Workflows(tmp_path, KAFKA__BOOTSTRAP_SERVERS="127.0.0.1:1", KAFKA__CLIENT="confluent-kafka")
     try:
-        killed = workflows.begin("run", "train", *span)
+        killed = workflows.begin("run", "train", *SPAN)
         eventually(lambda: workflows.reached("train").get("features") is State.RUNNING, SOON_S, "features are computed")
         eventually(lambda: workflows.programs("train"), SOON_S, "by a process")
         killed.kill()
         killed.wait()
-        assert workflows.begin("run", "train", *span).wait(SOON_S) == 0, workflows.said()
-        found = workflows.state("train")
-        assert found is not None
-        assert [(step.planned.name, step.attempts) for step in found.steps] == [
-            *(("load", 1), ("features", 2), ("graph", 1), ("train", 1), ("publish", 1)),
-        ], workflows.said()
-        whole = Workflows(tmp_path, WORKFLOW__STATE_DIR=tmp_path / "whole", KAFKA__BOOTSTRAP_SERVERS="127.0.0.1:1")
-        assert whole.begin("run", "train", *span, "--set", "publish=whole").wait(SOON_S) == 0, workflows.said()
-        assert published(tmp_path / "models" / "train") == published(tmp_path / "whole")
-        assert orjson.loads(published(tmp_path / "whole")["model.json"])["symbols"] == sorted([SYMBOL, other])
+        assert workflows.begin("run", "train", *SPAN).wait(RUN_S) == 0, workflows.said()
+        yield workflows
     finally:
         workflows.close()
+
+
+def test_history_becomes_a_model_through_a_kill(interrupted: Workflows) -> None:
+    """It goes on at the step that was killed, runs no other twice, and publishes, byte for byte, the model that `klinestream model train`
+    gives by itself from the features that it made."""
+    found = interrupted.state("train")
+    assert found is not None
+    attempts = {step.planned.name: step.attempts for step in found.steps}
+    assert attempts == {"load": 1, "features": 2, "graph": 1, "train": 1, "publish": 1}, interrupted.said()
+    outs = {step.planned.name: Path(step.planned.out) for step in found.steps}
+    by_itself = ("train", "--features", str(outs["features"]), "--kind", "linear", "--folds", "1", "--out", "own")
+    assert interrupted.begin(*by_itself, group="model").wait(RUN_S) == 0, interrupted.said()
+    own = {path.name: path.read_bytes() for path in (interrupted.folder / "own").iterdir()}
+    assert published(interrupted.folder / "models" / "train") == own
+    assert len(list(outs["graph"].glob("*/nodes.parquet"))) == 1
+    # Once more, all is there: the same run's steps with folders of their own are kept.
+    assert Folder(interrupted.folder / ".klinestream" / "workflows", "train").is_kept(found.steps[3].planned)
+
+
+@pytest.mark.soak
+def test_the_commands_of_the_jobs_run_it_in_order(tmp_path: Path) -> None:
+    """What Kubernetes would run, begun all at once: each step waits for those before it, and runs once; begun again, none runs."""
+    (tmp_path / "workflows").mkdir()
+    (tmp_path / "workflows" / "small.toml").write_text(SMALL)
+    workflows = Workflows(tmp_path, KAFKA__BOOTSTRAP_SERVERS="127.0.0.1:1", KAFKA__CLIENT="confluent-kafka")
+    try:
+        for _ in range(2):
+            known = definition(tmp_path / "workflows", "small")
+            found = [job["spec"]["template"]["spec"] for job in jobs(known, {"word": "x"}, "r1", Cluster("image"))]
+            waiting = [workflows.begin(*pod["initContainers"][0]["command"][2:]) for pod in found[1:]]
+            for place, pod in enumerate(found):
+                assert place == 0 or waiting[place - 1].wait(SOON_S) == 0, workflows.said()
+                assert workflows.begin(*pod["containers"][0]["command"][2:]).wait(SOON_S) == 0, workflows.said()
+        ended = workflows.state("small")
+        assert ended is not None
+        assert (ended.id, ended.state, [step.attempts for step in ended.steps]) == ("r1", State.DONE, [1, 1, 1])
+    finally:
+        workflows.close()
+
+
+@pytest.mark.soak
+def test_the_model_is_that_of_an_uninterrupted_run(interrupted: Workflows) -> None:
+    """Byte for byte, from the bulk files on, in another state and another archive."""
+    folder = interrupted.folder
+    elsewhere = {"WORKFLOW__STATE_DIR": folder / "whole", "ARCHIVE__URL": folder / "archive"}
+    whole = Workflows(folder, KAFKA__BOOTSTRAP_SERVERS="127.0.0.1:1", **elsewhere)
+    assert whole.begin("run", "train", *SPAN, "--set", "publish=published").wait(RUN_S) == 0, whole.said()
+    assert published(folder / "models" / "train") == published(folder / "published")

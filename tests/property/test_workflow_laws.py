@@ -4,6 +4,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -159,7 +160,7 @@ kills = st.lists(st.integers(0, 40), max_size=8)
 troubles = st.dictionaries(st.sampled_from(STEPS), st.integers(1, ATTEMPTS + 2), max_size=3).map(Counter)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(kills, troubles, troubles)
 def test_wherever_it_is_interrupted_it_comes_to_the_same(kills: list[int], fails: Counter[str], stops: Counter[str]) -> None:
     """Killed anywhere, between and within steps and within writing where it is; stopped; failed: the results are those of an
@@ -176,19 +177,19 @@ def test_wherever_it_is_interrupted_it_comes_to_the_same(kills: list[int], fails
             assert world.finished == dict.fromkeys(STEPS, 1)
 
 
-@settings(max_examples=60)
-@given(st.integers(0, 60), st.sampled_from(STEPS))
+@settings(max_examples=30)
+@given(st.integers(0, 35), st.sampled_from(STEPS))
 def test_what_is_done_is_not_done_again(kill: int, step: str) -> None:
     """Of a run that is killed once, each command comes to its end once, or twice where it was killed right after its end."""
     with tempfile.TemporaryDirectory() as root:
         world = World(Path(root), [kill])
-        before: Counter[str] = Counter()
         program = Program(world, Counter())
-        try:
+        with suppress(Killed):
             start(world, program, {})
-        except Killed:
-            held = world.reached()
-            before = Counter(each.planned.name for each in held.steps if each.state in FINISHED) if held is not None else before
+        held = world.reached()
+        if held is not None and held.state is State.DONE:
+            return  # to start it now would be another run
+        before = Counter(each.planned.name for each in held.steps if each.state in FINISHED) if held is not None else Counter()
         finished = Counter(world.finished)
         to_the_end(world, program, {})
         again = world.finished[step] - finished[step]

@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 import typer.main
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -106,6 +106,7 @@ texts = st.text(max_size=40)
 words = st.text("abcXYZ0123456789:,._-", min_size=1, max_size=20)
 
 
+@settings(max_examples=50)
 @given(texts, st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), words, max_size=5))
 def test_what_is_told_is_read_again(text: str, fields: dict[str, str]) -> None:
     """Fields come back as they were, whatever the text holds."""
