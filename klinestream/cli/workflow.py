@@ -64,7 +64,7 @@ def run(ctx: typer.Context, name: Name, parameters: Parameters = None) -> None:
 
     config: Config = ctx.obj
     # The table on the terminal says the rest; that no broker is there, it is told once, at the end.
-    log.setup(config.log.model_copy(update={"level": "warning"}))
+    log.setup(config.log.model_copy(update={"level": "error"}))
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     with Shown() as show:
         ended = run_here(config, wrong_with(ctx.find_root().command), name, parameters or [], show)

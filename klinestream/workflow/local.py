@@ -45,14 +45,12 @@ def run_step(config: Config, wrong: Known, name: str, step: str, *, run_id: str,
     folder = Folder(config.workflow.state_dir, name)
     place = _place(name, [each.name for each in known.steps], step)
     with _running(config, folder, show, _LOCK_S) as runner:
-        former = folder.former_named(checked_id(run_id))
-        if former is not None:
-            if former.steps[place].state in FINISHED:
-                return former
-            raise WorkflowError(f"run {run_id} is {former.state}, and another one is the newest: start a new one")
+        held, newest = folder.run_named(checked_id(run_id)), folder.run()
+        if held is not None and held.steps[place].state in FINISHED:
+            return held
+        if held is not None and held != newest:
+            raise WorkflowError(f"run {run_id} is {held.state}, and another one is the newest: start a new one")
         found, goes_on = begin(folder, known, given, _now_ms(), run_id=run_id)
-        if found.steps[place].state in FINISHED:
-            return found
         if found.next != place:
             raise WorkflowError(f"expected all steps before {step} to be done in run {run_id}, but {_next(found)} isn't")
         if not goes_on:

@@ -108,15 +108,10 @@ class Folder:
         """The newest run."""
         return self._read(_RUN)
 
-    def former_named(self, run: str) -> Run | None:
-        """One of the runs that are remembered, but not the newest."""
-        newest = self.run()
-        return None if newest is not None and newest.id == run else self._read(f"runs/{run}.json")
-
     def run_named(self, run: str) -> Run | None:
         """One of the runs that are remembered."""
         newest = self.run()
-        return newest if newest is not None and newest.id == run else self.former_named(run)
+        return newest if newest is not None and newest.id == run else self._read(f"runs/{run}.json")
 
     def put(self, run: Run) -> None:
         """Remember how far the newest run is."""

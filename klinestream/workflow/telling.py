@@ -85,7 +85,7 @@ class Teller:
             self._changed.notify()
         self._thread.join(timeout_s)
         if self._waiting:
-            log.warning("events were not told", count=len(self._waiting), reason=self.fault or "no broker took them in time")
+            log.error("events were not told", count=len(self._waiting), reason=self.fault or "no broker took them in time")
 
     def _work(self) -> None:
         wait_s, publisher = _BACKOFF_FIRST_S, None
