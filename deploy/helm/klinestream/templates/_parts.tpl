@@ -1,0 +1,170 @@
+{{/*
+Which parts run, and what a pod of one is made of. files/parts.yaml says what a part is, values.yaml what was chosen for it.
+*/}}
+
+{{/* The Deployments: a list, as JSON, of {name, part, facts, chosen, port}. */}}
+{{- define "klinestream.instances" -}}
+{{- $root := . -}}
+{{- $found := list -}}
+{{- range $part, $facts := .Files.Get "files/parts.yaml" | fromYaml -}}
+{{- $chosen := get $root.Values.parts $part -}}
+{{- if $chosen.enabled -}}
+{{- range $variable := $facts.needs -}}
+{{- if not (hasKey $chosen.secrets $variable) -}}
+{{- fail (printf "parts.%s.secrets.%s: expected {name, key} of a Secret that you have made, since `klinestream %s` does not start without it" $part $variable (join " " $facts.command)) -}}
+{{- end -}}
+{{- end -}}
+{{- $port := dig $facts.section $facts.portKey $facts.port $root.Values.config | int -}}
+{{- if not $port -}}
+{{- fail (printf "config.%s.%s: expected a port, got 0: its probes ask there" $facts.section $facts.portKey) -}}
+{{- end -}}
+{{- $names := list $part -}}
+{{- if $facts.copies -}}
+{{- $names = list -}}
+{{- range $copy := ternary $facts.copies (list (first $facts.copies)) $chosen.standby -}}
+{{- $names = append $names (printf "%s-%s" $part $copy) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name := $names -}}
+{{- $found = append $found (dict "name" $name "part" $part "facts" $facts "chosen" $chosen "port" $port) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $found -}}
+{{- end -}}
+
+{{/* How many pods of a part there are at least. */}}
+{{- define "klinestream.least" -}}
+{{- if .facts.copies -}}{{ ternary 2 1 .chosen.standby }}
+{{- else if .facts.single -}}1
+{{- else if dig "autoscaling" "enabled" false .chosen -}}{{ .chosen.autoscaling.minReplicas }}
+{{- else -}}{{ .chosen.replicas | default 1 }}
+{{- end -}}
+{{- end -}}
+
+{{/* The archive is a volume of its own unless config.archive.url names another place. */}}
+{{- define "klinestream.archive.local" -}}
+{{- if not (dig "archive" "url" "" .Values.config) -}}true{{- end -}}
+{{- end -}}
+
+{{- define "klinestream.archive.claim" -}}
+{{- .Values.archive.existingClaim | default (printf "%s-archive" (include "klinestream.fullname" .)) -}}
+{{- end -}}
+
+{{/* Variables of a container: secrets by reference, then what was chosen. */}}
+{{- define "klinestream.part.env" -}}
+{{- range $variable, $secret := .chosen.secrets }}
+- name: {{ $variable }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ $secret.name }}
+      key: {{ $secret.key }}
+{{- end }}
+{{- if eq .part "producer" }}
+# Its name in the ledger of gaps stays the same whichever pod it is.
+- name: KLINESTREAM_PRODUCER__NAME
+  value: {{ .name }}
+{{- end }}
+{{- if and (eq .part "server") (not (hasKey .chosen.secrets "KLINESTREAM_SERVER__TOKENS")) }}
+{{- if not .chosen.public }}
+{{- fail "parts.server.secrets.KLINESTREAM_SERVER__TOKENS: expected {name, key} of a Secret with the server's tokens; or set parts.server.public to true if something else keeps strangers out" }}
+{{- end }}
+- name: KLINESTREAM_SERVER__PUBLIC
+  value: "true"
+{{- end }}
+{{- range $variable, $value := .chosen.env }}
+- name: {{ $variable }}
+  value: {{ $value | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "klinestream.part.volumes" -}}
+- name: config
+  configMap:
+    name: {{ include "klinestream.fullname" .root }}-config
+- name: tmp
+  emptyDir:
+    sizeLimit: {{ .chosen.tmpSize | default "1Gi" }}
+{{- if has "kafka" .facts.reaches }}
+{{- include "klinestream.kafka.volumes" .root }}
+{{- end }}
+{{- if and (has .part (list "archive" "proof")) (include "klinestream.archive.local" .root) }}
+- name: archive
+  persistentVolumeClaim:
+    claimName: {{ include "klinestream.archive.claim" .root }}
+{{- end }}
+{{- if eq .part "model" }}
+- name: model
+  {{- required "parts.model.volume: expected the volume with the model's folder, for example {persistentVolumeClaim: {claimName: model, readOnly: true}}" .chosen.volume | toYaml | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "klinestream.part.mounts" -}}
+- name: config
+  mountPath: /etc/klinestream/config
+  readOnly: true
+- name: tmp
+  mountPath: /tmp
+{{- if has "kafka" .facts.reaches }}
+{{- include "klinestream.kafka.mounts" .root }}
+{{- end }}
+{{- if and (has .part (list "archive" "proof")) (include "klinestream.archive.local" .root) }}
+- name: archive
+  mountPath: /var/lib/klinestream/archive
+{{- end }}
+{{- if eq .part "model" }}
+- name: model
+  mountPath: /var/lib/klinestream/model
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{/*
+Pods of a part in different zones and on different machines, if they can. The two producers must: neither starts in the other's zone. The
+proof stands beside the archive, if that has a volume which one machine alone can have.
+*/}}
+{{- define "klinestream.part.placement" -}}
+{{- $labels := include "klinestream.selector" .root | fromYaml -}}
+{{- $_ := set $labels "app.kubernetes.io/component" .part -}}
+topologySpreadConstraints:
+  {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+  - maxSkew: 1
+    topologyKey: {{ . }}
+    whenUnsatisfiable: ScheduleAnyway
+    nodeTaintsPolicy: Honor
+    labelSelector:
+      matchLabels: {{- toYaml $labels | nindent 8 }}
+  {{- end }}
+{{- if .facts.copies }}
+{{- $others := dict "matchLabels" $labels "matchExpressions" (list (dict "key" "klinestream.io/instance" "operator" "NotIn" "values" (list .name))) -}}
+{{- $apart := dict "topologyKey" "topology.kubernetes.io/zone" "labelSelector" $others }}
+affinity:
+  podAntiAffinity:
+    {{- if eq .root.Values.zones "required" }}
+    requiredDuringSchedulingIgnoredDuringExecution:
+      - {{- toYaml $apart | nindent 8 }}
+    {{- else }}
+    preferredDuringSchedulingIgnoredDuringExecution:
+      - weight: 100
+        podAffinityTerm: {{- toYaml $apart | nindent 10 }}
+    {{- end }}
+{{- else if and (eq .part "proof") (include "klinestream.archive.local" .root) .root.Values.parts.archive.enabled (not (has "ReadWriteMany" .root.Values.archive.accessModes)) }}
+affinity:
+  podAffinity:
+    requiredDuringSchedulingIgnoredDuringExecution:
+      - topologyKey: kubernetes.io/hostname
+        labelSelector:
+          matchLabels:
+            {{- include "klinestream.selector" .root | nindent 12 }}
+            app.kubernetes.io/component: archive
+{{- end }}
+{{- with .chosen.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .chosen.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .chosen.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end -}}
