@@ -64,7 +64,7 @@ class ServerConfig(Section):
     )
     """Whom `/status` asks, `name=address`: producer, repair, alerts, archive, proof, feed, ingest, postgres, also with a suffix (`feed-books`)."""  # noqa: E501  # a docstring is one line of a table
     flink_url: str = "http://127.0.0.1:8081"
-    """Flink's REST interface, which `/status` asks for the jobs; empty for none."""
+    """Flink's REST interface, which `/status` asks for the jobs; several, comma separated, where jobs have clusters of their own; empty for none."""  # noqa: E501  # a docstring is one line of a table
 
     @property
     def accepted_tokens(self) -> tuple[str, ...]:
@@ -92,6 +92,11 @@ class ServerConfig(Section):
         """The parts to ask: name → base address."""
         return {name: url.rstrip("/") for name, _, url in (entry.partition("=") for entry in self.observe)}
 
+    @property
+    def flink_urls(self) -> tuple[str, ...]:
+        """The addresses of Flink's REST interfaces."""
+        return tuple(url for url in map(str.strip, self.flink_url.split(",")) if url)
+
     @model_validator(mode="after")
     def _parts(self) -> "ServerConfig":
         # Not checks of the fields: their errors would show the addresses.
@@ -101,8 +106,8 @@ class ServerConfig(Section):
                 raise ValueError(f"observe must hold entries such as producer=http://127.0.0.1:9108, not one of {name[:40]!r}")
         if len(self.observed) != len(self.observe) or len(self.observe) > OBSERVED_MOST:
             raise ValueError(f"observe must hold each name once, and at most {OBSERVED_MOST}")
-        if self.flink_url and not is_web_address(self.flink_url):
-            raise ValueError("flink_url must be an address that begins with http:// or https:// and a host, or empty")
+        if not all(map(is_web_address, self.flink_urls)):
+            raise ValueError("flink_url must hold addresses that begin with http:// or https:// and a host, comma separated, or be empty")
         return self
 
 

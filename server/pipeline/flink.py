@@ -1,4 +1,4 @@
-"""The Flink cluster and our jobs on it, by its REST interface: what runs, how far behind, checkpoints and faults.
+"""The Flink cluster, or clusters, and our jobs on it, by the REST interface: what runs, how far behind, checkpoints and faults.
 
 /overview ─► /jobs/overview ─► of each of our jobs: its vertices, checkpoints, exceptions ─► of each vertex: the names of its metrics
                                                                                              (remembered), then their values
@@ -35,6 +35,7 @@ WITHIN_S = 4.0
 NAMES_KEPT_S = 10.0
 """Operators in Python add their counters when they have started, after the others."""
 _FAULTS_MOST = 5
+NO_SUCH_JOB = "Flink has no such job"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,6 @@ class Flink:
 
     async def look(self, now_ms: int) -> Cluster:
         """The cluster as it is now; never raises for one that is away."""
-        if not self._url:
-            return Cluster(away="server.flink_url is empty")
         try:
             async with asyncio.timeout(WITHIN_S):
                 overview, listed = await asyncio.gather(self._get("/overview"), self._get("/jobs/overview"))
@@ -94,7 +93,7 @@ class Flink:
     async def _job(self, part: str, name: str, listed: Sequence[Mapping[str, Any]], now_ms: int) -> Job:
         runs = sorted((job for job in listed if job["name"] == name), key=lambda job: (job["state"] not in _ENDED, job["start-time"]))
         if not runs:
-            return Job(State.AWAY, "Flink has no such job")
+            return Job(State.AWAY, NO_SUCH_JOB)
         newest, earlier = runs[-1], len(runs) - 1
         job_id = str(newest["jid"])
         try:
@@ -144,6 +143,40 @@ class Flink:
 
     async def _get(self, path: str) -> Any:
         return orjson.loads(await self._asker.get(f"{self._url}{path}"))
+
+
+class Clusters:
+    """Asks one cluster that runs all jobs, or several that run some of them each, as Flink's Kubernetes operator has it."""
+
+    def __init__(self, urls: Sequence[str], asker: Asker) -> None:
+        """`urls` are the addresses of the REST interfaces; none is one that is away."""
+        self._clusters = [Flink(url, asker) for url in urls]
+
+    async def look(self, now_ms: int) -> Cluster:
+        """All of them as if they were one."""
+        if not self._clusters:
+            return Cluster(away="server.flink_url is empty")
+        return together(await asyncio.gather(*(cluster.look(now_ms) for cluster in self._clusters)))
+
+
+def together(clusters: Sequence[Cluster]) -> Cluster:
+    """Several clusters as one. A job is where one of them has it; where none has, one that is away might, and who would know says why.
+
+    >>> one = Cluster(slots=2, jobs={"windows": Job(State.RUNNING)})
+    >>> other = Cluster(slots=1, jobs={"windows": Job(State.AWAY, NO_SUCH_JOB)})
+    >>> both = together([other, one])
+    >>> both.slots, both.jobs["windows"].state
+    (3, <State.RUNNING: 'running'>)
+    >>> together([other, Cluster(away="no answer")]).jobs["windows"].reason
+    "Flink can't be asked: no answer"
+    """
+    there, away = [one for one in clusters if not one.away], [one.away for one in clusters if one.away]
+    if not there:
+        return Cluster(away=away[0])
+    nowhere = Job(State.UNKNOWN, f"Flink can't be asked: {away[0]}") if away else Job(State.AWAY, NO_SUCH_JOB)
+    jobs = {part: next((one.jobs[part] for one in there if one.jobs[part].reason != NO_SUCH_JOB), nowhere) for part in there[0].jobs}
+    counts = (sum(counted) for counted in zip(*((one.task_managers, one.slots, one.slots_free) for one in there), strict=True))
+    return Cluster("", *counts, jobs)
 
 
 def wanted(names: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ from klinestream.market.topics import CANDLES, INDICATORS, KLINES, PROVISIONAL_C
 from klinestream.runtime.server_sections import ServerConfig
 from server.pipeline.asking import Asker, AwayError, without_addresses
 from server.pipeline.faults import FaultLog
-from server.pipeline.flink import JOBS, OPTIONAL, Cluster, Flink
+from server.pipeline.flink import JOBS, OPTIONAL, Cluster, Clusters
 from server.pipeline.model import Flow, Gaps, Part, State, Told, WorkflowRun
 from server.pipeline.parts import Answer, exchange, flink, history, job_of, part_of
 from server.pipeline.samples import STARTED, Look, Samples, Trail
@@ -58,7 +58,7 @@ class Pipeline:
         self._clock_s = clock_s
         self._asker = Asker()
         self._observed = config.observed
-        self._flink = Flink(config.flink_url, self._asker)
+        self._flink = Clusters(config.flink_urls, self._asker)
         self._trails = {name: Trail(SPAN_S) for name in (*self._observed, "server", *JOBS)}
         self._reached: set[str] = set()
         self._faults = FaultLog()

@@ -1,6 +1,7 @@
 """The pipeline as the server tells of it: real endpoints of metrics, a Flink with kept answers, and what is worked out of them."""
 
 import asyncio
+import copy
 import math
 import re
 from collections.abc import Awaitable, Callable, Iterator
@@ -151,6 +152,25 @@ def test_a_job_that_need_not_run_is_told_of_where_it_runs(observed: Parts, flink
         assert (found["trade_windows"]["kind"], found["trade_windows"]["state"]) == ("job", "running")
 
     asking(story, observe=observed.observe, flink_url=flink.url)
+
+
+def test_jobs_with_clusters_of_their_own_are_told_of_as_if_they_shared_one(observed: Parts, flink: Answers) -> None:
+    """Each job is found where it runs, slots are added up; while one cluster is away its job is unknown, and the other is as it was."""
+    second = copy.deepcopy(flink.of)
+    flink.of["/jobs/overview"]["jobs"] = [each for each in flink.of["/jobs/overview"]["jobs"] if each["jid"] == WINDOWS]
+    second["/jobs/overview"]["jobs"] = [each for each in second["/jobs/overview"]["jobs"] if each["jid"] != WINDOWS]
+
+    with answering(second) as other:
+
+        async def story(get: Get) -> None:
+            found = by_name(await answer_when(get, whole))
+            assert (found["windows"]["state"], found["candles"]["state"], found["flink"]["figures"]["slots"]) == ("running", "running", 8)
+            other.of = {}
+            found = by_name(await answer_when(get, lambda told: by_name(told)["candles"]["state"] == "unknown"))
+            assert found["candles"]["reason"].startswith("Flink can't be asked: ")
+            assert (found["windows"]["state"], found["flink"]["figures"]["slots"]) == ("running", 4)
+
+        asking(story, observe=observed.observe, flink_url=f"{flink.url}, {other.url}")
 
 
 def test_what_is_wrong_and_what_is_away_is_told_without_addresses(observed: Parts, flink: Answers) -> None:
@@ -308,7 +328,7 @@ def test_a_bad_entry_is_an_error_that_names_the_key(wrong: str, configured: Call
     with pytest.raises(ConfigError, match="observe must hold entries such as"):
         configured(server={"observe": [wrong]})
     with pytest.raises(ConfigError, match="flink_url") as told:
-        configured(server={"flink_url": "token@flink"})
+        configured(server={"flink_url": "http://flink:8081,token@flink"})
     assert "token" not in str(told.value)
 
 
