@@ -53,7 +53,7 @@ def values(*names: str) -> dict[str, Any]:
     """A file of values beside the chart's own, such as `small`, or several over each other."""
     found: dict[str, Any] = {}
     for name in names:
-        found = _over(found, yaml.safe_load((CHART / f"values-{name}.yaml").read_text()))
+        found = over(found, yaml.safe_load((CHART / f"values-{name}.yaml").read_text()))
     return found
 
 
@@ -61,7 +61,7 @@ def rendered(chosen: Mapping[str, Any]) -> list[dict[str, Any]]:
     """All resources that these values give. Raises helm_python's errors."""
     with helm_python.Chart.load(CHART) as chart:
         texts = chart.render(values=dict(chosen), name=RELEASE, namespace=NAMESPACE)
-    return [found for text in texts.values() for found in yaml.safe_load_all(text) if isinstance(found, dict)]
+    return [found for text in texts.values() for found in yaml.load_all(text, yaml.CSafeLoader) if isinstance(found, dict)]
 
 
 @cache
@@ -119,11 +119,11 @@ def _plain(schema: Any) -> Any:
     return [_plain(value) for value in schema] if isinstance(schema, list) else schema
 
 
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """As Helm puts values over values."""
+def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Values over values, as Helm puts them; None takes one away."""
     found = dict(below)
     for key, value in above.items():
-        found[key] = _over(found[key], value) if isinstance(value, dict) and isinstance(found.get(key), dict) else value
+        found[key] = over(found[key], value) if isinstance(value, dict) and isinstance(found.get(key), dict) else value
     return found
 
 
@@ -134,8 +134,9 @@ def containers(resource: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def pod_of(resource: Mapping[str, Any]) -> dict[str, Any]:
     """The specification of the pods that a resource makes; empty if it makes none."""
-    template = resource["spec"].get("template") or resource["spec"].get("podTemplate") or {}
-    found: dict[str, Any] = template.get("spec", {}) if resource["kind"] in {"Deployment", "Job", "FlinkDeployment"} else {}
+    if resource["kind"] not in {"Deployment", "Job", "FlinkDeployment"}:
+        return {}
+    found: dict[str, Any] = (resource["spec"].get("template") or resource["spec"]["podTemplate"])["spec"]
     return found
 
 

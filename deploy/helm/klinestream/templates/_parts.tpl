@@ -7,7 +7,8 @@ Which parts run, and what a pod of one is made of. files/parts.yaml says what a 
 {{- $root := . -}}
 {{- $found := list -}}
 {{- range $part, $facts := .Files.Get "files/parts.yaml" | fromYaml -}}
-{{- $chosen := get $root.Values.parts $part -}}
+{{- $chosen := get $root.Values.parts $part | deepCopy -}}
+{{- $_ := set $chosen "secrets" ($chosen.secrets | default dict) -}}
 {{- if $chosen.enabled -}}
 {{- range $variable := $facts.needs -}}
 {{- if not (hasKey $chosen.secrets $variable) -}}
@@ -94,8 +95,11 @@ Which parts run, and what a pod of one is made of. files/parts.yaml says what a 
     claimName: {{ include "klinestream.archive.claim" .root }}
 {{- end }}
 {{- if eq .part "model" }}
+{{- if not .chosen.volume }}
+{{- fail "parts.model.volume: expected the volume with the model's folder, for example {persistentVolumeClaim: {claimName: model, readOnly: true}}" }}
+{{- end }}
 - name: model
-  {{- required "parts.model.volume: expected the volume with the model's folder, for example {persistentVolumeClaim: {claimName: model, readOnly: true}}" .chosen.volume | toYaml | nindent 2 }}
+  {{- toYaml .chosen.volume | nindent 2 }}
 {{- end }}
 {{- end -}}
 

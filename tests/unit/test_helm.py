@@ -1,0 +1,375 @@
+"""The Helm chart: what it renders for each file of values is valid, fits together, and is what the program is."""
+
+import copy
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import kubernetes_validate
+import pyflink.version
+import pytest
+import yaml
+from pydantic import SecretStr
+from typer.testing import CliRunner
+
+from klinestream import __version__
+from klinestream.cli.main import app
+from klinestream.ingest.gate import PROBES as INGEST_PROBES
+from klinestream.market.topics import TOPICS
+from klinestream.runtime.config import PREFIX, Config, load
+from klinestream.stack import commands, jars
+from klinestream.stack.commands import script_of
+from klinestream.stack.extras import EXTRAS, observed
+from server.access.guards import PROBES as SERVER_PROBES
+from tests import chart
+
+KUBERNETES = ("1.31", "1.36")
+NATIVE = {"v1", "apps", "autoscaling", "batch", "networking.k8s.io", "policy", "rbac.authorization.k8s.io"}
+FILES = {"managed-kafka": ("managed-kafka",), "small": ("small",), "large": ("large",), "large on managed": ("large", "managed-kafka")}
+PROVIDED_BY_STRIMZI = {"market-klinestream-kafka-cluster-ca-cert", "market-klinestream"}
+"""Secrets that its operators make: the authority's certificate, and the user's password or certificate."""
+EVERY = pytest.mark.parametrize("file", FILES)
+
+
+@cache
+def _rendered(file: str) -> list[dict[str, Any]]:
+    return chart.rendered(chart.values(*FILES[file]))
+
+
+def rendered(file: str, *kinds: str) -> list[dict[str, Any]]:
+    """The resources of some kinds; of all, if none is named."""
+    return [copy.deepcopy(each) for each in _rendered(file) if not kinds or each["kind"] in kinds]
+
+
+def pods(file: str) -> dict[str, dict[str, str]]:
+    """What makes pods → the labels of these."""
+    found = {}
+    for each in rendered(file, "Deployment", "Job", "FlinkDeployment"):
+        template = each["spec"].get("template") or each["spec"]["podTemplate"]
+        found[each["metadata"]["name"]] = template["metadata"]["labels"]
+    return found
+
+
+def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """As Kubernetes reads a selector of labels."""
+    return all(labels.get(key) == value for key, value in selector.get("matchLabels", selector).items())
+
+
+def named(node: Any, key: str) -> Iterator[dict[str, Any]]:
+    """All that stands under a key, anywhere."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            if name == key:
+                yield value
+            yield from named(value, key)
+    elif isinstance(node, list):
+        for value in node:
+            yield from named(value, key)
+
+
+def test_what_is_made_from_the_program_is_up_to_date() -> None:
+    """Topics, Flink's settings and the schema of the configuration are the program's; `python -m tests.chart` makes them anew."""
+    assert {name: (chart.CHART / name).read_text() for name in chart.MADE} == {name: make() for name, make in chart.MADE.items()}
+
+
+def test_its_versions_are_the_programs() -> None:
+    """Chart and application have the version that pyproject.toml has, and so has the image."""
+    told = yaml.safe_load((chart.CHART / "Chart.yaml").read_text())
+    project = tomllib.loads((chart.ROOT / "pyproject.toml").read_text())["project"]
+    assert told["version"] == told["appVersion"] == project["version"] == __version__
+    images = {one["image"] for each in rendered("small") for one in chart.containers(each) if "image" in one}
+    assert images == {f"klinestream:{__version__}"}
+
+
+@EVERY
+def test_helm_finds_nothing_to_mend(file: str) -> None:
+    """`helm lint` has neither errors nor warnings."""
+    report = helm_python.lint(chart.CHART, chart.values(*FILES[file]), strict=True)
+    assert [one for one in report["messages"] if one["severity"] > 1] == report["errors"] == []
+
+
+@EVERY
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_every_resource_fits_kubernetes(file: str, version: str) -> None:
+    """Each is valid by Kubernetes' own schemas, with no unknown field; those of operators are known by name."""
+    of_operators = set()
+    for each in rendered(file):
+        group = each["apiVersion"].partition("/")[0]
+        if group in NATIVE:
+            kubernetes_validate.validate(each, version, strict=True)
+        else:
+            of_operators.add(group)
+    assert of_operators <= {"kafka.strimzi.io", "flink.apache.org", "monitoring.coreos.com", "gateway.networking.k8s.io"}
+
+
+@EVERY
+def test_no_two_resources_share_a_name(file: str) -> None:
+    """A second resource of the same kind and name would take the place of the first."""
+    found = [(each["kind"], each["metadata"]["name"]) for each in rendered(file)]
+    assert len(found) == len(set(found))
+    assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?", name) for _, name in found)
+    assert {each["metadata"]["namespace"] for each in rendered(file)} == {chart.NAMESPACE}
+
+
+@EVERY
+def test_the_configuration_is_one_that_the_program_takes(file: str, empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both files are read by the program's own loader, together with every variable that a container has."""
+    for each in rendered(file, "ConfigMap"):
+        where = empty_folder / f"{each['metadata']['name']}.toml"
+        where.write_text(each["data"]["klinestream.toml"])
+        assert load(where).kafka.bootstrap_servers != Config().kafka.bootstrap_servers
+    variables = {one["name"]: one for each in rendered(file) for container in chart.containers(each) for one in container.get("env", ())}
+    for name, one in variables.items():
+        if name.startswith(PREFIX):
+            monkeypatch.setenv(name, one.get("value", "x" * 32))
+    monkeypatch.setenv("KLINESTREAM_SIGNALS__WEBHOOK_URL", "https://hooks.example/1")
+    load(empty_folder / "market-klinestream-config.toml")
+
+
+@EVERY
+def test_secrets_are_named_and_never_there(file: str) -> None:
+    """No Secret is rendered, a secret key is never given a value, and each one named was named in the values or is Strimzi's."""
+    secret = {f"{PREFIX}{section}__{key}".upper() for section, table in Config() for key, value in table if isinstance(value, SecretStr)}
+    assert not rendered(file, "Secret")
+    for each in rendered(file):
+        for one in (one for container in chart.containers(each) for one in container.get("env", ())):
+            assert one["name"] not in secret or "secretKeyRef" in one["valueFrom"]
+    text = json.dumps(chart.values(*FILES[file]))
+    wanted = {one["name"] for one in named(rendered(file), "secretKeyRef")} | {one["secretName"] for one in named(rendered(file), "secret")}
+    assert not [name for name in wanted - PROVIDED_BY_STRIMZI if f'"{name}"' not in text]
+
+
+@EVERY
+def test_what_pods_refer_to_is_there(file: str) -> None:
+    """ConfigMaps, volumes and accounts that pods name are rendered, too, and each mount has its volume."""
+    names = {kind: {each["metadata"]["name"] for each in rendered(file, kind)} for kind in ("ConfigMap", "ServiceAccount")}
+    claims = {each["metadata"]["name"] for each in rendered(file, "PersistentVolumeClaim")}
+    for each in rendered(file, "Deployment", "Job", "FlinkDeployment"):
+        pod = chart.pod_of(each)
+        assert pod.get("serviceAccountName", each["spec"].get("serviceAccount")) in names["ServiceAccount"]
+        assert {one["name"] for one in named(pod, "configMap")} <= names["ConfigMap"]
+        assert {one["claimName"] for one in named(pod, "persistentVolumeClaim")} <= claims
+        volumes = {one["name"] for one in pod["volumes"]}
+        assert {one["name"] for container in pod["containers"] for one in container["volumeMounts"]} == volumes
+
+
+@EVERY
+def test_selectors_find_what_they_are_meant_for(file: str) -> None:
+    """Deployments, Services, budgets, policies and monitors select pods that there are; autoscalers and routes name what there is."""
+    labels = pods(file)
+    for each in rendered(file, "Deployment"):
+        assert selects(each["spec"]["selector"], labels[each["metadata"]["name"]])
+        assert sum(selects(each["spec"]["selector"], one) for one in labels.values()) == 1
+    for each in rendered(file, "Service", "PodDisruptionBudget", "PodMonitor"):
+        if "strimzi.io/cluster" not in json.dumps(each["spec"]["selector"]):
+            assert any(selects(each["spec"]["selector"], one) for one in labels.values()), each["metadata"]["name"]
+    for each in rendered(file, "HorizontalPodAutoscaler"):
+        assert each["spec"]["scaleTargetRef"]["name"] in labels
+    services = {each["metadata"]["name"]: each for each in rendered(file, "Service")}
+    for backend in named(rendered(file, "Ingress"), "backend"):
+        assert backend["service"]["name"] in services
+    for backends in named(rendered(file, "HTTPRoute"), "backendRefs"):
+        assert all(one["port"] == services[one["name"]]["spec"]["ports"][0]["port"] for one in backends)
+
+
+@EVERY
+def test_pods_may_do_nothing_but_their_work(file: str) -> None:
+    """Not as root, nothing written but volumes, no rights of the kernel's; no token but for Flink's managers, which start pods."""
+    for each in rendered(file, "Deployment", "Job", "FlinkDeployment"):
+        pod = chart.pod_of(each)
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["enableServiceLinks"] is False  # KLINESTREAM_SERVER_PORT would be an unknown key
+        assert each["kind"] == "FlinkDeployment" or pod["automountServiceAccountToken"] is False
+        for container in pod["containers"]:
+            assert container["securityContext"]["readOnlyRootFilesystem"]
+            assert not container["securityContext"]["allowPrivilegeEscalation"]
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert each["kind"] == "FlinkDeployment" or container["resources"]["limits"]["memory"]
+
+
+@pytest.mark.parametrize("part", chart.parts())
+def test_a_part_is_what_the_program_has(part: str) -> None:
+    """Its port is the default of its section, its probes are paths that it answers, and its command that of `klinestream up`."""
+    facts = chart.parts()[part]
+    assert getattr(getattr(Config(), facts["section"]), facts["portKey"]) == facts["port"]
+    routes = {"server": {*SERVER_PROBES, "/metrics"}, "ingest": {*INGEST_PROBES, "/metrics"}}.get(part, {"/metrics", "/healthz"})
+    assert {facts["live"], facts["ready"]} <= routes
+    own = {"producer": commands.PRODUCER, "server": commands.SERVER, "repair": commands.REPAIR, "alerts": commands.ALERTS}
+    own |= {"archive": commands.ARCHIVE, "proof": commands.PROOF} | {name: extra.argv for name, extra in EXTRAS.items()}
+    assert part not in own or ("klinestream", *facts["command"]) == own[part]
+    assert part not in EXTRAS or facts["observed"] == observed(part)
+
+
+@EVERY
+def test_every_command_is_one_of_the_program(file: str, empty_folder: Path) -> None:
+    """The command line parses every container's command, with the configuration that is mounted there."""
+    config = next(each for each in rendered(file, "ConfigMap") if each["metadata"]["name"].endswith("-config"))
+    where = empty_folder / "klinestream.toml"
+    where.write_text(config["data"]["klinestream.toml"])
+    found = [one["command"] for each in rendered(file, "Deployment", "Job") for one in chart.containers(each)]
+    assert found
+    for program, *arguments in found:
+        assert program == "klinestream"
+        said = CliRunner().invoke(app, [str(where) if one.startswith("/etc/") else one for one in arguments] + ["--help"])
+        assert said.exit_code == 0, said.output
+
+
+def test_two_producers_stand_in_different_zones() -> None:
+    """Each is a Deployment of its own with a name of its own, kept out of the other's zone, and one at least is never evicted."""
+    producers = [each for each in rendered("managed-kafka", "Deployment") if "producer" in each["metadata"]["name"]]
+    assert [each["spec"]["replicas"] for each in producers] == [1, 1]
+    told = {variable["value"] for each in producers for variable in chart.pod_of(each)["containers"][0]["env"] if "value" in variable}
+    assert told == {"producer-a", "producer-b"}
+    for each in producers:
+        [term] = chart.pod_of(each)["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert term["topologyKey"] == "topology.kubernetes.io/zone"
+        [other] = term["labelSelector"]["matchExpressions"]
+        assert (other["operator"], other["values"]) == (
+            "NotIn",
+            [pods("managed-kafka")[each["metadata"]["name"]]["klinestream.io/instance"]],
+        )
+    [budget] = [each for each in rendered("managed-kafka", "PodDisruptionBudget") if "producer" in each["metadata"]["name"]]
+    assert budget["spec"]["minAvailable"] == 1
+
+
+def test_topics_are_those_of_the_program() -> None:
+    """Strimzi gets a resource of each topic, with its partitions and settings, and the user may read and write all of them."""
+    found = {each["spec"]["topicName"]: each["spec"] for each in rendered("large", "KafkaTopic")}
+    assert found.keys() == {topic.name for topic in TOPICS}
+    for topic in TOPICS:
+        assert found[topic.name]["partitions"] == topic.partitions
+        assert found[topic.name]["replicas"] == 3
+        assert found[topic.name]["config"] == topic.settings() | {"min.insync.replicas": "2"}
+    [user] = rendered("large", "KafkaUser")
+    prefix = next(acl["resource"]["name"] for acl in user["spec"]["authorization"]["acls"] if acl["resource"]["type"] == "topic")
+    assert all(topic.name.startswith(prefix) for topic in TOPICS)
+    assert {each["spec"]["replicas"] for each in rendered("small", "KafkaTopic")} == {1}
+    assert not rendered("managed-kafka", "KafkaTopic", "Kafka", "KafkaUser", "KafkaNodePool")
+
+
+def test_a_prefix_of_topics_is_one_everywhere() -> None:
+    """With `kafka.topic_prefix` topics, rights and configuration have it alike."""
+    chosen = chart.values("small")
+    chosen["config"] = {"kafka": {"topic_prefix": "replay."}}
+    found = chart.rendered(chosen)
+    assert all(each["spec"]["topicName"].startswith("replay.crypto_") for each in found if each["kind"] == "KafkaTopic")
+    acls = next(each for each in found if each["kind"] == "KafkaUser")["spec"]["authorization"]["acls"]
+    assert {one["resource"].get("name") for one in acls} == {"replay.crypto_", "replay.klinestream", None}
+
+
+@EVERY
+def test_jobs_run_what_the_image_has_and_keep_what_they_know(file: str) -> None:
+    """Each job is a module, the connector is the locked one, the settings are flink-conf's, and no state is lost on an upgrade."""
+    tuned = yaml.safe_load((chart.ROOT / "flink-conf" / "config.yaml").read_text())
+    for each in rendered(file, "FlinkDeployment"):
+        spec, settings = each["spec"], each["spec"]["flinkConfiguration"]
+        assert script_of(spec["job"]["args"][spec["job"]["args"].index("-pym") + 1].removeprefix("jobs.")).is_file()
+        assert settings["pipeline.classpaths"].endswith(f"/{jars.connector(Path()).name}")
+        assert spec["job"]["jarURI"].endswith(f"/flink-python-{pyflink.version.__version__}.jar")
+        assert spec["flinkVersion"] == "v" + "_".join(pyflink.version.__version__.split(".")[:2])
+        assert (spec["job"]["upgradeMode"], spec["job"]["allowNonRestoredState"]) == ("savepoint", False)
+        same = [key for key in tuned if key.startswith(("restart-strategy.", "heartbeat."))]
+        assert {key: settings[key] for key in same} == {key: str(tuned[key]) for key in same}
+        assert settings["high-availability.type"] == "kubernetes"
+        assert len({settings[key] for key in settings if key.endswith(("checkpointing.dir", "savepoint-dir", "storageDir"))}) == 3
+        assert all(isinstance(value, str) for value in settings.values())
+    folders = [each["spec"]["flinkConfiguration"]["execution.checkpointing.dir"] for each in rendered(file, "FlinkDeployment")]
+    assert len(folders) == len(set(folders)) >= 2
+
+
+def test_jobs_start_anew_only_for_what_they_read() -> None:
+    """Another setting of the server leaves the jobs as they are; another setting of theirs is another revision of them."""
+
+    def annotations(**config: dict[str, Any]) -> list[dict[str, str]]:
+        chosen = chart.values("small") | {"config": config}
+        found = [each["spec"] for each in chart.rendered(chosen) if each["kind"] == "FlinkDeployment"]
+        return [spec["podTemplate"]["metadata"]["annotations"] for spec in found]
+
+    assert annotations() == annotations(server={"max_clients": 10})
+    assert annotations() != annotations(candles={"batch_ms": 50})
+
+
+def test_a_job_can_begin_from_a_savepoint() -> None:
+    """`restore` names where, and its nonce makes it begin there once more."""
+    chosen = chart.values("small")
+    chosen["flink"]["jobs"]["candles"] |= {"restore": {"from": "s3://bucket/savepoint-1", "nonce": 7}, "state": "suspended"}
+    found = [each for each in chart.rendered(chosen) if each["kind"] == "FlinkDeployment"]
+    job = next(each["spec"]["job"] for each in found if each["metadata"]["name"].endswith("-candles"))
+    told = (job["initialSavepointPath"], job["savepointRedeployNonce"], job["state"])
+    assert told == ("s3://bucket/savepoint-1", 7, "suspended")
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "an unknown part": ({"parts": {"sever": {}}}, "sever"),
+    "an unknown key of the configuration": ({"config": {"windows": {"slid_ms": 500}}}, "slid_ms"),
+    "a value that a key can't have": ({"config": {"windows": {"slide_ms": "fast"}}}, "/config/windows/slide_ms"),
+    "a secret in the configuration": ({"config": {"server": {"tokens": "x" * 20}}}, "tokens"),
+    "an address that the chart fills in": ({"config": {"kafka": {"bootstrap_servers": "a:1"}}}, "bootstrap_servers"),
+    "a key of the configuration as a variable": ({"parts": {"repair": {"env": {"KLINESTREAM_LOG__LEVEL": "info"}}}}, "/parts/repair/env"),
+    "a secret that is no reference": ({"parts": {"repair": {"secrets": {"PGPASSWORD": "x"}}}}, "/parts/repair/secrets/PGPASSWORD"),
+    "memory that Flink can't read": ({"flink": {"jobManager": {"memory": "1Gi"}}}, "/flink/jobManager/memory"),
+    "no replicas": ({"parts": {"server": {"replicas": 0}}}, "/parts/server/replicas"),
+    "a digest that is none": ({"image": {"digest": "latest"}}, "/image/digest"),
+    "no place for checkpoints": ({"flink": {"storage": ""}}, "flink.storage: expected a folder in object storage"),
+    "no tokens": ({"parts": {"server": {"secrets": None}}}, "parts.server.secrets.KLINESTREAM_SERVER__TOKENS: expected"),
+    "no tokens to post with": ({"parts": {"ingest": {"enabled": True}}}, "parts.ingest.secrets.KLINESTREAM_INGEST__TOKENS: expected"),
+    "no brokers": (
+        {"kafka": {"strimzi": {"enabled": False}, "external": {"saslPasswordSecret": {"name": "password"}}}},
+        "kafka.external.bootstrapServers: expected host:port",
+    ),
+    "no password": (
+        {"kafka": {"strimzi": {"enabled": False}, "external": {"bootstrapServers": "broker:9094", "saslUsername": "me"}}},
+        "kafka.external.saslPasswordSecret.name: expected the name of a Secret",
+    ),
+    "no model": ({"parts": {"model": {"enabled": True}}}, "parts.model.volume: expected"),
+    "no port to probe": ({"config": {"repair": {"metrics_port": 0}}}, "config.repair.metrics_port: expected a port"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_value_is_an_error_that_names_it(case: str) -> None:
+    """Before anything is sent to a cluster, and with a name that can be found in the values."""
+    wrong, told = WRONG[case]
+    with pytest.raises(helm_python.HelmError) as error:
+        chart.rendered(chart.over(chart.values("small"), wrong))
+    assert told in str(error.value)
+
+
+@EVERY
+def test_nothing_flows_but_what_has_to(file: str) -> None:
+    """By the policies: the server reaches each part and each job, a job itself, nobody else anybody; who reads topics reaches Kafka."""
+    labels = pods(file)
+    ports = {each["metadata"]["name"]: chart.pod_of(each)["containers"][0].get("ports", [{}])[0] for each in rendered(file, "Deployment")}
+    server = next(name for name in labels if name.endswith("-server"))
+    jobs = {each["metadata"]["name"] for each in rendered(file, "FlinkDeployment")}
+    for source, target in ((a, b) for a in labels for b in labels):
+        open_ports = flows(file, labels[source], labels[target])
+        if source == target and source in jobs:
+            assert None in open_ports
+        elif source == server:
+            assert open_ports == ({8081} if target in jobs else {ports[target]["name"]} if target in ports else set())
+        else:
+            assert not open_ports, (source, target)
+    reaching = {name for name, found in labels.items() if found.get("klinestream.io/reaches-kafka")}
+    assert labels.keys() - reaching <= {f"{server.removesuffix('-server')}-proof"}
+
+
+def flows(file: str, source: Mapping[str, str], target: Mapping[str, str]) -> set[Any]:
+    """Ports that policies open from pods with some labels to others of this release: what may leave one and enter the other."""
+    leaving: set[Any] = set()
+    entering: set[Any] = set()
+    for policy in rendered(file, "NetworkPolicy"):
+        spec = policy["spec"]
+        for rules, side, pod, peer in ((leaving, "egress", source, target), (entering, "ingress", target, source)):
+            if selects(spec["podSelector"], pod):
+                for rule in spec.get(side, ()):
+                    peers = rule["to" if side == "egress" else "from"]
+                    if any(selects(one["podSelector"], peer) for one in peers if one.keys() == {"podSelector"}):
+                        rules.update([one["port"] for one in rule.get("ports", ())] or [None])
+    return entering if None in leaving else leaving & entering
