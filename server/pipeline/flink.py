@@ -175,8 +175,7 @@ def together(clusters: Sequence[Cluster]) -> Cluster:
         return Cluster(away=away[0])
     nowhere = Job(State.UNKNOWN, f"Flink can't be asked: {away[0]}") if away else Job(State.AWAY, NO_SUCH_JOB)
     jobs = {part: next((one.jobs[part] for one in there if one.jobs[part].reason != NO_SUCH_JOB), nowhere) for part in there[0].jobs}
-    counts = (sum(counted) for counted in zip(*((one.task_managers, one.slots, one.slots_free) for one in there), strict=True))
-    return Cluster("", *counts, jobs)
+    return Cluster("", sum(one.task_managers for one in there), sum(one.slots for one in there), sum(one.slots_free for one in there), jobs)
 
 
 def wanted(names: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from klinestream.market.batch import from_klines
@@ -122,6 +123,7 @@ def expected(klines: list[Kline]) -> dict[tuple[str, int], bytes]:
     return {(window.symbol, window.end_ms): encode_event(window) for row in rows for window in row.events()}
 
 
+@pytest.mark.soak
 def test_a_job_runs_as_the_chart_starts_it_and_goes_on_from_the_savepoint_of_an_upgrade(tmp_path: Path, job_broker: TestBroker) -> None:
     """Stopped with a savepoint and started from it, as the operator does for a new revision, its windows are those of one run."""
     start = (int(time.time()) - 120) * SECOND_MS

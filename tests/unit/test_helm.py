@@ -3,7 +3,6 @@
 import copy
 import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -22,6 +21,7 @@ from klinestream.cli.main import app
 from klinestream.ingest.gate import PROBES as INGEST_PROBES
 from klinestream.market.topics import TOPICS
 from klinestream.runtime.config import PREFIX, Config, load
+from klinestream.runtime.sections import KafkaConfig
 from klinestream.stack import commands, jars
 from klinestream.stack.commands import script_of
 from klinestream.stack.extras import EXTRAS, observed
@@ -78,10 +78,9 @@ def test_what_is_made_from_the_program_is_up_to_date() -> None:
 
 
 def test_its_versions_are_the_programs() -> None:
-    """Chart and application have the version that pyproject.toml has, and so has the image."""
+    """Chart and application have the program's version, and so has the image that is run."""
     told = yaml.safe_load((chart.CHART / "Chart.yaml").read_text())
-    project = tomllib.loads((chart.ROOT / "pyproject.toml").read_text())["project"]
-    assert told["version"] == told["appVersion"] == project["version"] == __version__
+    assert told["version"] == told["appVersion"] == __version__
     images = {one["image"] for each in rendered("small") for one in chart.containers(each) if "image" in one}
     assert images == {f"klinestream:{__version__}"}
 
@@ -119,10 +118,10 @@ def test_no_two_resources_share_a_name(file: str) -> None:
 @EVERY
 def test_the_configuration_is_one_that_the_program_takes(file: str, empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both files are read by the program's own loader, together with every variable that a container has."""
-    for each in rendered(file, "ConfigMap"):
+    for each in (each for each in rendered(file, "ConfigMap") if "klinestream.toml" in each["data"]):
         where = empty_folder / f"{each['metadata']['name']}.toml"
         where.write_text(each["data"]["klinestream.toml"])
-        assert load(where).kafka.bootstrap_servers != Config().kafka.bootstrap_servers
+        assert load(where).kafka.bootstrap_servers != KafkaConfig().bootstrap_servers
     variables = {one["name"]: one for each in rendered(file) for container in chart.containers(each) for one in container.get("env", ())}
     for name, one in variables.items():
         if name.startswith(PREFIX):
@@ -253,6 +252,20 @@ def test_topics_are_those_of_the_program() -> None:
     assert not rendered("managed-kafka", "KafkaTopic", "Kafka", "KafkaUser", "KafkaNodePool")
 
 
+def test_alerts_and_dashboards_are_those_of_the_program() -> None:
+    """Every alert is there, and what any target tells is asked of this namespace alone; every dashboard has a ConfigMap of its own."""
+    [rules] = rendered("large", "PrometheusRule")
+    kept = yaml.safe_load((chart.ROOT / "deploy" / "prometheus" / "alerts.yml").read_text())
+    found = {one["alert"]: one["expr"] for group in rules["spec"]["groups"] for one in group["rules"]}
+    assert list(found) == [one["alert"] for group in kept["groups"] for one in group["rules"]]
+    asked = [selector for expr in found.values() for selector in re.findall(r"\b(?:up|process_start_time_seconds)(\{[^}]*\})?", expr)]
+    assert asked
+    assert all('namespace="klinestream"' in selector for selector in asked)
+    boards = (chart.ROOT / "deploy" / "grafana" / "provisioning" / "dashboards").glob("*.json")
+    held = {name: text for each in rendered("large", "ConfigMap") for name, text in each["data"].items() if name.endswith(".json")}
+    assert {name: json.loads(text) for name, text in held.items()} == {file.name: json.loads(file.read_text()) for file in boards}
+
+
 def test_a_prefix_of_topics_is_one_everywhere() -> None:
     """With `kafka.topic_prefix` topics, rights and configuration have it alike."""
     chosen = chart.values("small")
@@ -311,7 +324,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a value that a key can't have": ({"config": {"windows": {"slide_ms": "fast"}}}, "/config/windows/slide_ms"),
     "a secret in the configuration": ({"config": {"server": {"tokens": "x" * 20}}}, "tokens"),
     "an address that the chart fills in": ({"config": {"kafka": {"bootstrap_servers": "a:1"}}}, "bootstrap_servers"),
-    "a key of the configuration as a variable": ({"parts": {"repair": {"env": {"KLINESTREAM_LOG__LEVEL": "info"}}}}, "/parts/repair/env"),
+    "a key of the configuration as a variable": (
+        {"parts": {"repair": {"env": {"KLINESTREAM_LOG__LEVEL": "info"}}}},
+        "KLINESTREAM_LOG__LEVEL",
+    ),
     "a secret that is no reference": ({"parts": {"repair": {"secrets": {"PGPASSWORD": "x"}}}}, "/parts/repair/secrets/PGPASSWORD"),
     "memory that Flink can't read": ({"flink": {"jobManager": {"memory": "1Gi"}}}, "/flink/jobManager/memory"),
     "no replicas": ({"parts": {"server": {"replicas": 0}}}, "/parts/server/replicas"),
