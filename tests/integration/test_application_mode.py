@@ -75,9 +75,9 @@ class Application:
         job = self._spec["job"]
         here = {"/opt/klinestream/bin/python": str(python()), "/etc/klinestream/config/klinestream.toml": str(self._toml)}
         arguments = [here.get(each, each) for each in job["args"]]
-        jar = flink.home() / "opt" / Path(job["jarURI"]).name
+        assert (flink.home() / "opt" / Path(job["jarURI"]).name).is_file()
         restore = ("--fromSavepoint", restore_from) if restore_from else ()
-        manager = (str(flink.home() / "bin" / "standalone-job.sh"), "start-foreground", "--jars", jar.as_uri(), *restore)
+        manager = (str(flink.home() / "bin" / "standalone-job.sh"), "start-foreground", *restore)
         started = [
             self._start("job-manager", (*manager, "--job-classname", job["entryClass"], *arguments)),
             self._start("task-manager", (str(flink.home() / "bin" / "taskmanager.sh"), "start-foreground")),

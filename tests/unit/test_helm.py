@@ -36,6 +36,10 @@ PROVIDED_BY_STRIMZI = {"market-klinestream-kafka-cluster-ca-cert", "market-kline
 EVERY = pytest.mark.parametrize("file", FILES)
 
 
+# The library reads its megabytes of schemas anew for each resource.
+_schema = cache(kubernetes_validate.utils.schema_contents)
+
+
 @cache
 def _rendered(file: str) -> list[dict[str, Any]]:
     return chart.rendered(chart.values(*FILES[file]))
@@ -94,8 +98,9 @@ def test_helm_finds_nothing_to_mend(file: str) -> None:
 
 @EVERY
 @pytest.mark.parametrize("version", KUBERNETES)
-def test_every_resource_fits_kubernetes(file: str, version: str) -> None:
+def test_every_resource_fits_kubernetes(file: str, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is valid by Kubernetes' own schemas, with no unknown field; those of operators are known by name."""
+    monkeypatch.setattr(kubernetes_validate.utils, "schema_contents", _schema)
     of_operators = set()
     for each in rendered(file):
         group = each["apiVersion"].partition("/")[0]
@@ -264,6 +269,24 @@ def test_alerts_and_dashboards_are_those_of_the_program() -> None:
     boards = (chart.ROOT / "deploy" / "grafana" / "provisioning" / "dashboards").glob("*.json")
     held = {name: text for each in rendered("large", "ConfigMap") for name, text in each["data"].items() if name.endswith(".json")}
     assert {name: json.loads(text) for name, text in held.items()} == {file.name: json.loads(file.read_text()) for file in boards}
+
+
+def test_another_version_of_the_chart_leaves_the_brokers_alone() -> None:
+    """Strimzi hands labels on to its pods, and starts them anew for another one: what it gets are those that it keeps to itself."""
+    for each in rendered("large", "Kafka", "KafkaNodePool"):
+        assert all(label.startswith(("app.kubernetes.io/", "strimzi.io/")) for label in each["metadata"]["labels"])
+        assert "app.kubernetes.io/part-of" not in each["metadata"]["labels"]
+
+
+def test_a_job_that_makes_topics_is_another_one_for_another_image() -> None:
+    """Kubernetes doesn't let a job be changed: the same one has the same name, another one another."""
+
+    def name(**image: str) -> str:
+        found = chart.rendered(chart.values("managed-kafka") | {"image": image})
+        return next(str(each["metadata"]["name"]) for each in found if each["kind"] == "Job")
+
+    assert name() == name()
+    assert name() != name(tag="9.9.9")
 
 
 def test_a_prefix_of_topics_is_one_everywhere() -> None:

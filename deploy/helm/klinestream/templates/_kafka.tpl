@@ -101,3 +101,9 @@ How Kafka is reached, by all parts alike: Strimzi's cluster of this release, or 
   readOnly: true
 {{- end }}
 {{- end -}}
+
+{{/* The job that makes topics, by what it is made of. */}}
+{{- define "klinestream.topics.job" -}}
+{{- $made := list (.Files.Get "files/topics.yaml") (include "klinestream.image" .) (include "klinestream.kafka.table" .) (toJson .Values.kafka.external) -}}
+{{ include "klinestream.fullname" . }}-topics-{{ $made | join " " | sha256sum | trunc 8 }}
+{{- end -}}

@@ -23,12 +23,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* Metadata of a resource; takes root, name, and perhaps component. */}}
+{{/*
+Metadata of a resource; takes root, name, and perhaps component. Strimzi hands labels on to its pods, but those of app.kubernetes.io: a
+label with the chart's version would start the brokers anew with each version.
+*/}}
 {{- define "klinestream.metadata" -}}
 name: {{ .name }}
 namespace: {{ .root.Release.Namespace }}
 labels:
-  {{- include "klinestream.labels" .root | nindent 2 }}
+  {{- $labels := include "klinestream.labels" .root | fromYaml }}
+  {{- toYaml (ternary (omit $labels "helm.sh/chart") $labels (eq (.component | default "") "kafka")) | nindent 2 }}
   {{- with .component }}
   app.kubernetes.io/component: {{ . }}
   {{- end }}
