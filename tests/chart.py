@@ -74,14 +74,16 @@ def parts() -> dict[str, dict[str, Any]]:
 def topics_file() -> str:
     """files/topics.yaml: what a broker has to know of each topic; how often it is replicated is the values' choice."""
     topics = [{"name": topic.name, "partitions": topic.partitions, "settings": topic.settings()} for topic in TOPICS]
-    return _MADE.format(source="klinestream/market/topics.py") + yaml.safe_dump({"topics": topics}, sort_keys=False, width=140)
+    text: str = yaml.safe_dump({"topics": topics}, sort_keys=False, width=140)
+    return _MADE.format(source="klinestream/market/topics.py") + text
 
 
 def flink_file() -> str:
     """files/flink.yaml: the settings that jobs are tuned with, for pods."""
     settings = yaml.safe_load((ROOT / "flink-conf" / "config.yaml").read_text())
     kept = {key: _text(value) for key, value in settings.items() if not key.startswith(OF_ONE_MACHINE)} | OF_PODS
-    return _MADE.format(source="flink-conf/config.yaml") + yaml.safe_dump(kept, sort_keys=True, width=1000)
+    text: str = yaml.safe_dump(kept, sort_keys=True, width=1000)
+    return _MADE.format(source="flink-conf/config.yaml") + text
 
 
 def _text(value: object) -> str:

@@ -15,6 +15,7 @@ import yaml
 
 from klinestream.market.batch import from_klines
 from klinestream.market.codec import encode_event
+from klinestream.market.errors import StackError
 from klinestream.market.events import SECOND_MS, Kline
 from klinestream.market.topics import WINDOWS
 from klinestream.market.windows import WindowEngine, WindowSettings
@@ -103,7 +104,7 @@ class Application:
             assert process.poll() is None, process.last_words()
         try:
             return any(job.flows for job in self.cluster.jobs())
-        except jobs.StackError:
+        except StackError:
             return False
 
 

@@ -228,7 +228,8 @@ def test_two_producers_stand_in_different_zones() -> None:
     """Each is a Deployment of its own with a name of its own, kept out of the other's zone, and one at least is never evicted."""
     producers = [each for each in rendered("managed-kafka", "Deployment") if "producer" in each["metadata"]["name"]]
     assert [each["spec"]["replicas"] for each in producers] == [1, 1]
-    told = {variable["value"] for each in producers for variable in chart.pod_of(each)["containers"][0]["env"] if "value" in variable}
+    variables = [one for each in producers for container in chart.containers(each) for one in container["env"]]
+    told = {one["value"] for one in variables if one["name"] == "KLINESTREAM_PRODUCER__NAME"}
     assert told == {"producer-a", "producer-b"}
     for each in producers:
         [term] = chart.pod_of(each)["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
@@ -339,45 +340,6 @@ def test_a_job_can_begin_from_a_savepoint() -> None:
     job = next(each["spec"]["job"] for each in found if each["metadata"]["name"].endswith("-candles"))
     told = (job["initialSavepointPath"], job["savepointRedeployNonce"], job["state"])
     assert told == ("s3://bucket/savepoint-1", 7, "suspended")
-
-
-WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "an unknown part": ({"parts": {"sever": {}}}, "sever"),
-    "an unknown key of the configuration": ({"config": {"windows": {"slid_ms": 500}}}, "slid_ms"),
-    "a value that a key can't have": ({"config": {"windows": {"slide_ms": "fast"}}}, "/config/windows/slide_ms"),
-    "a secret in the configuration": ({"config": {"server": {"tokens": "x" * 20}}}, "tokens"),
-    "an address that the chart fills in": ({"config": {"kafka": {"bootstrap_servers": "a:1"}}}, "bootstrap_servers"),
-    "a key of the configuration as a variable": (
-        {"parts": {"repair": {"env": {"KLINESTREAM_LOG__LEVEL": "info"}}}},
-        "KLINESTREAM_LOG__LEVEL",
-    ),
-    "a secret that is no reference": ({"parts": {"repair": {"secrets": {"PGPASSWORD": "x"}}}}, "/parts/repair/secrets/PGPASSWORD"),
-    "memory that Flink can't read": ({"flink": {"jobManager": {"memory": "1Gi"}}}, "/flink/jobManager/memory"),
-    "no replicas": ({"parts": {"server": {"replicas": 0}}}, "/parts/server/replicas"),
-    "a digest that is none": ({"image": {"digest": "latest"}}, "/image/digest"),
-    "no place for checkpoints": ({"flink": {"storage": ""}}, "flink.storage: expected a folder in object storage"),
-    "no tokens": ({"parts": {"server": {"secrets": None}}}, "parts.server.secrets.KLINESTREAM_SERVER__TOKENS: expected"),
-    "no tokens to post with": ({"parts": {"ingest": {"enabled": True}}}, "parts.ingest.secrets.KLINESTREAM_INGEST__TOKENS: expected"),
-    "no brokers": (
-        {"kafka": {"strimzi": {"enabled": False}, "external": {"saslPasswordSecret": {"name": "password"}}}},
-        "kafka.external.bootstrapServers: expected host:port",
-    ),
-    "no password": (
-        {"kafka": {"strimzi": {"enabled": False}, "external": {"bootstrapServers": "broker:9094", "saslUsername": "me"}}},
-        "kafka.external.saslPasswordSecret.name: expected the name of a Secret",
-    ),
-    "no model": ({"parts": {"model": {"enabled": True}}}, "parts.model.volume: expected"),
-    "no port to probe": ({"config": {"repair": {"metrics_port": 0}}}, "config.repair.metrics_port: expected a port"),
-}
-
-
-@pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_value_is_an_error_that_names_it(case: str) -> None:
-    """Before anything is sent to a cluster, and with a name that can be found in the values."""
-    wrong, told = WRONG[case]
-    with pytest.raises(helm_python.HelmError) as error:
-        chart.rendered(chart.over(chart.values("small"), wrong))
-    assert told in str(error.value)
 
 
 @EVERY
