@@ -55,12 +55,16 @@ UNUSUAL: dict[str, Any] = {
     },
 }
 """What no file of values chooses, all at once."""
+UNUSUAL_BROKERS: dict[str, Any] = {
+    "kafka": {"external": {"securityProtocol": "SSL", "caSecret": {"name": "brokers-ca"}, "certificateSecret": "brokers-me"}}
+}
 FILES = {
     "managed-kafka": chart.values("managed-kafka"),
     "small": chart.values("small"),
     "large": chart.values("large"),
     "large on managed": chart.values("large", "managed-kafka"),
     "unusual": chart.over(chart.values("large"), UNUSUAL),
+    "unusual brokers": chart.over(chart.values("managed-kafka"), UNUSUAL_BROKERS),
 }
 PROVIDED_BY_STRIMZI = {f"{name}{suffix}" for name in ("market-klinestream", "binance") for suffix in ("", "-kafka-cluster-ca-cert")}
 """Secrets that its operators make: the authority's certificate, and the user's password or certificate."""

@@ -44,6 +44,10 @@ How Kafka is reached, by all parts alike: Strimzi's cluster of this release, or 
 {{- if $external.caSecret.name -}}
 {{- $_ := set $found "ssl_cafile" (printf "/etc/klinestream/kafka-ca/%s" $external.caSecret.key) -}}
 {{- end -}}
+{{- if $external.certificateSecret -}}
+{{- $_ := set $found "ssl_certfile" "/etc/klinestream/kafka-user/tls.crt" -}}
+{{- $_ := set $found "ssl_keyfile" "/etc/klinestream/kafka-user/tls.key" -}}
+{{- end -}}
 {{- end -}}
 {{- toJson $found -}}
 {{- end -}}
@@ -81,23 +85,28 @@ How Kafka is reached, by all parts alike: Strimzi's cluster of this release, or 
     secretName: {{ include "klinestream.kafka.user" . }}
     items: [{key: user.crt, path: user.crt}, {key: user.key, path: user.key}]
 {{- end }}
-{{- else if .Values.kafka.external.caSecret.name }}
+{{- else }}
+{{- with .Values.kafka.external.caSecret }}
+{{- if .name }}
 - name: kafka-ca
   secret:
-    secretName: {{ .Values.kafka.external.caSecret.name }}
-    items: [{key: {{ .Values.kafka.external.caSecret.key }}, path: {{ .Values.kafka.external.caSecret.key }}}]
+    secretName: {{ .name }}
+    items: [{key: {{ .key }}, path: {{ .key }}}]
+{{- end }}
+{{- end }}
+{{- with .Values.kafka.external.certificateSecret }}
+- name: kafka-user
+  secret:
+    secretName: {{ . }}
+    items: [{key: tls.crt, path: tls.crt}, {key: tls.key, path: tls.key}]
+{{- end }}
 {{- end }}
 {{- end -}}
 
 {{- define "klinestream.kafka.mounts" -}}
-{{- if or .Values.kafka.strimzi.enabled .Values.kafka.external.caSecret.name }}
-- name: kafka-ca
-  mountPath: /etc/klinestream/kafka-ca
-  readOnly: true
-{{- end }}
-{{- if and .Values.kafka.strimzi.enabled (eq .Values.kafka.strimzi.authentication "tls") }}
-- name: kafka-user
-  mountPath: /etc/klinestream/kafka-user
+{{- range $volume := include "klinestream.kafka.volumes" . | fromYamlArray }}
+- name: {{ $volume.name }}
+  mountPath: /etc/klinestream/{{ $volume.name }}
   readOnly: true
 {{- end }}
 {{- end -}}
