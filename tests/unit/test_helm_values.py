@@ -1,5 +1,7 @@
 """Values of the Helm chart that are wrong: each is an error before anything is sent to a cluster."""
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import helm_python
@@ -44,3 +46,22 @@ def test_a_wrong_value_is_an_error_that_names_it(case: str) -> None:
     with pytest.raises(helm_python.HelmError) as error:
         chart.rendered(chart.over(chart.values("small"), wrong))
     assert told in str(error.value)
+
+
+def test_every_value_is_described_and_none_is_unknown_to_the_schema() -> None:
+    """Each says what it is, and each table takes nothing that it doesn't name."""
+    schema = json.loads((chart.CHART / "values.schema.json").read_text())
+    named = [*properties(schema), *(found for each in schema["$defs"].values() for found in properties(each))]
+    assert not [name for name, each in named if "$ref" not in each and not each.get("description")]
+    tables = [(name, each) for name, each in named if "properties" in each]
+    assert not [name for name, each in tables if each.get("additionalProperties") is not False]
+
+
+def properties(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """All properties of a schema, with where they stand, those of tables within included."""
+    for name, each in schema.get("properties", {}).items():
+        yield f"{path}/{name}", each
+        yield from properties(each, f"{path}/{name}")
+    for inside in ("items", "additionalProperties"):
+        if isinstance(schema.get(inside), dict):
+            yield from properties(schema[inside], f"{path}/*")
