@@ -142,6 +142,45 @@ def pod_of(resource: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+UNUSUAL: dict[str, Any] = {
+    "fullnameOverride": "binance",
+    "image": {"digest": f"sha256:{'0' * 64}", "pullSecrets": [{"name": "registry"}]},
+    "config": {"archive": {"url": "s3://bucket/archive"}, "windows": {"source": "trades"}},
+    "kafka": {"strimzi": {"authentication": "tls", "version": "4.3.1", "metadataVersion": "4.3-IV0", "config": {"num.io.threads": 16}}},
+    "flink": {
+        "configuration": {"s3.endpoint": "https://minio.example", "s3.path.style.access": True, "task.cancellation.timeout": 30000},
+        "secrets": {"AWS_ACCESS_KEY_ID": {"name": "storage", "key": "id"}},
+        "serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::111122223333:role/klinestream"},
+    },
+    "parts": {
+        "finnhub": {"enabled": True, "secrets": {"KLINESTREAM_FINNHUB__TOKEN": {"name": "finnhub", "key": "token"}}},
+        "model": {"enabled": True, "volume": {"persistentVolumeClaim": {"claimName": "model", "readOnly": True}}},
+        "server": {
+            "env": {"HTTPS_PROXY": "http://proxy.example:3128"},
+            "podAnnotations": {"example.com/team": "market"},
+            "nodeSelector": {"kubernetes.io/arch": "amd64"},
+            "tolerations": [{"key": "spot", "operator": "Exists"}],
+            "priorityClassName": "high",
+            "autoscaling": {"perPod": {"metric": "klinestream_server_clients", "average": 2000}},
+            "ingress": {"enabled": True, "host": "chart.example", "annotations": {"nginx.ingress.kubernetes.io/proxy-read-timeout": "60"}},
+        },
+    },
+}
+"""What no file of values chooses, all at once."""
+UNUSUAL_BROKERS: dict[str, Any] = {
+    "kafka": {"external": {"securityProtocol": "SSL", "caSecret": {"name": "brokers-ca"}, "certificateSecret": "brokers-me"}}
+}
+CHOSEN = {
+    "managed-kafka": values("managed-kafka"),
+    "small": values("small"),
+    "large": values("large"),
+    "large on managed": values("large", "managed-kafka"),
+    "unusual": over(values("large"), UNUSUAL),
+    "unusual brokers": over(values("managed-kafka"), UNUSUAL_BROKERS),
+}
+"""What tests render the chart with: each file of values, some over each other, and what no file chooses."""
+
+
 def main() -> None:
     """Write the files that are made."""
     for name, make in MADE.items():

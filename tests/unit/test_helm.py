@@ -30,45 +30,9 @@ from tests import chart
 
 KUBERNETES = ("1.31", "1.36")
 NATIVE = {"v1", "apps", "autoscaling", "batch", "networking.k8s.io", "policy", "rbac.authorization.k8s.io"}
-UNUSUAL: dict[str, Any] = {
-    "fullnameOverride": "binance",
-    "image": {"digest": f"sha256:{'0' * 64}", "pullSecrets": [{"name": "registry"}]},
-    "config": {"archive": {"url": "s3://bucket/archive"}, "windows": {"source": "trades"}},
-    "kafka": {"strimzi": {"authentication": "tls", "version": "4.3.1", "metadataVersion": "4.3-IV0", "config": {"num.io.threads": 16}}},
-    "flink": {
-        "configuration": {"s3.endpoint": "https://minio.example", "s3.path.style.access": True, "task.cancellation.timeout": 30000},
-        "secrets": {"AWS_ACCESS_KEY_ID": {"name": "storage", "key": "id"}},
-        "serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::111122223333:role/klinestream"},
-    },
-    "parts": {
-        "finnhub": {"enabled": True, "secrets": {"KLINESTREAM_FINNHUB__TOKEN": {"name": "finnhub", "key": "token"}}},
-        "model": {"enabled": True, "volume": {"persistentVolumeClaim": {"claimName": "model", "readOnly": True}}},
-        "server": {
-            "env": {"HTTPS_PROXY": "http://proxy.example:3128"},
-            "podAnnotations": {"example.com/team": "market"},
-            "nodeSelector": {"kubernetes.io/arch": "amd64"},
-            "tolerations": [{"key": "spot", "operator": "Exists"}],
-            "priorityClassName": "high",
-            "autoscaling": {"perPod": {"metric": "klinestream_server_clients", "average": 2000}},
-            "ingress": {"enabled": True, "host": "chart.example", "annotations": {"nginx.ingress.kubernetes.io/proxy-read-timeout": "60"}},
-        },
-    },
-}
-"""What no file of values chooses, all at once."""
-UNUSUAL_BROKERS: dict[str, Any] = {
-    "kafka": {"external": {"securityProtocol": "SSL", "caSecret": {"name": "brokers-ca"}, "certificateSecret": "brokers-me"}}
-}
-FILES = {
-    "managed-kafka": chart.values("managed-kafka"),
-    "small": chart.values("small"),
-    "large": chart.values("large"),
-    "large on managed": chart.values("large", "managed-kafka"),
-    "unusual": chart.over(chart.values("large"), UNUSUAL),
-    "unusual brokers": chart.over(chart.values("managed-kafka"), UNUSUAL_BROKERS),
-}
 PROVIDED_BY_STRIMZI = {f"{name}{suffix}" for name in ("market-klinestream", "binance") for suffix in ("", "-kafka-cluster-ca-cert")}
 """Secrets that its operators make: the authority's certificate, and the user's password or certificate."""
-EVERY = pytest.mark.parametrize("file", FILES)
+EVERY = pytest.mark.parametrize("file", chart.CHOSEN)
 
 
 # The library reads its megabytes of schemas anew for each resource.
@@ -77,7 +41,7 @@ _schema = cache(kubernetes_validate.utils.schema_contents)
 
 @cache
 def _rendered(file: str) -> list[dict[str, Any]]:
-    return chart.rendered(FILES[file])
+    return chart.rendered(chart.CHOSEN[file])
 
 
 def rendered(file: str, *kinds: str) -> list[dict[str, Any]]:
@@ -99,7 +63,7 @@ def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     return all(labels.get(key) == value for key, value in selector.get("matchLabels", selector).items())
 
 
-def named(node: Any, key: str) -> Iterator[dict[str, Any]]:
+def named(node: Any, key: str) -> Iterator[Any]:
     """All that stands under a key, anywhere."""
     if isinstance(node, dict):
         for name, value in node.items():
@@ -127,7 +91,7 @@ def test_its_versions_are_the_programs() -> None:
 @EVERY
 def test_helm_finds_nothing_to_mend(file: str) -> None:
     """`helm lint` has neither errors nor warnings."""
-    report = helm_python.lint(chart.CHART, FILES[file], strict=True)
+    report = helm_python.lint(chart.CHART, chart.CHOSEN[file], strict=True)
     assert [one for one in report["messages"] if one["severity"] > 1] == report["errors"] == []
 
 
@@ -178,7 +142,7 @@ def test_secrets_are_named_and_never_there(file: str) -> None:
     for each in rendered(file):
         for one in (one for container in chart.containers(each) for one in container.get("env", ())):
             assert one["name"] not in secret or "secretKeyRef" in one["valueFrom"]
-    text = json.dumps(FILES[file])
+    text = json.dumps(chart.CHOSEN[file])
     wanted = {one["name"] for one in named(rendered(file), "secretKeyRef")} | {one["secretName"] for one in named(rendered(file), "secret")}
     assert not [name for name in wanted - PROVIDED_BY_STRIMZI if f'"{name}"' not in text]
 
