@@ -95,6 +95,14 @@ def test_helm_finds_nothing_to_mend(file: str) -> None:
     assert [one for one in report["messages"] if one["severity"] > 1] == report["errors"] == []
 
 
+def test_the_packaged_chart_has_all_that_it_needs(tmp_path: Path) -> None:
+    """What `helm package` makes renders the same resources: no file of it is only a link into the checkout."""
+    with helm_python.Chart.load(chart.CHART) as loaded:
+        package = Path(loaded.save(tmp_path))
+    assert package.name == f"klinestream-{__version__}.tgz"
+    assert chart.rendered(chart.CHOSEN["large"], package) == rendered("large")
+
+
 @EVERY
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_every_resource_fits_kubernetes(file: str, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
