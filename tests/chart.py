@@ -154,7 +154,11 @@ UNUSUAL: dict[str, Any] = {
     },
     "parts": {
         "finnhub": {"enabled": True, "secrets": {"KLINESTREAM_FINNHUB__TOKEN": {"name": "finnhub", "key": "token"}}},
-        "model": {"enabled": True, "volume": {"persistentVolumeClaim": {"claimName": "model", "readOnly": True}}},
+        "model": {
+            "enabled": True,
+            "volume": {"persistentVolumeClaim": {"claimName": "binance-workflow", "readOnly": True}},
+            "folder": "models/train/current",
+        },
         "server": {
             "env": {"HTTPS_PROXY": "http://proxy.example:3128"},
             "podAnnotations": {"example.com/team": "market"},

@@ -159,7 +159,7 @@ def test_secrets_are_named_and_never_there(file: str) -> None:
 def test_what_pods_refer_to_is_there(file: str) -> None:
     """ConfigMaps, volumes and accounts that pods name are rendered, too, and each mount has its volume."""
     names = {kind: {each["metadata"]["name"] for each in rendered(file, kind)} for kind in ("ConfigMap", "ServiceAccount")}
-    claims = {each["metadata"]["name"] for each in rendered(file, "PersistentVolumeClaim")} | {"model"}
+    claims = {each["metadata"]["name"] for each in rendered(file, "PersistentVolumeClaim")}
     for each in rendered(file, "Deployment", "Job", "FlinkDeployment"):
         pod = chart.pod_of(each)
         assert pod.get("serviceAccountName", each["spec"].get("serviceAccount")) in names["ServiceAccount"]

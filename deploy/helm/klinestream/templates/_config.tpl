@@ -43,6 +43,9 @@ and where the server finds the others.
 {{- if include "klinestream.archive.local" . -}}
 {{- $_ := set $config "archive" (merge (dict "url" "/var/lib/klinestream/archive") (get $config "archive" | default dict)) -}}
 {{- end -}}
+{{- if .Values.parts.workflow.enabled -}}
+{{- $_ := set $config "workflow" (merge (dict "state_dir" "/var/lib/klinestream/workflow/runs") (get $config "workflow" | default dict)) -}}
+{{- end -}}
 {{- toJson $config -}}
 {{- end -}}
 

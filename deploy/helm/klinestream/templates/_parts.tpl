@@ -89,10 +89,15 @@ Which parts run, and what a pod of one is made of. files/parts.yaml says what a 
 {{- if has "kafka" .facts.reaches }}
 {{- include "klinestream.kafka.volumes" .root }}
 {{- end }}
-{{- if and (has .part (list "archive" "proof")) (include "klinestream.archive.local" .root) }}
+{{- if and (has .part (list "archive" "proof" "workflow")) (include "klinestream.archive.local" .root) }}
 - name: archive
   persistentVolumeClaim:
     claimName: {{ include "klinestream.archive.claim" .root }}
+{{- end }}
+{{- if eq .part "workflow" }}
+- name: workflow
+  persistentVolumeClaim:
+    claimName: {{ include "klinestream.fullname" .root }}-workflow
 {{- end }}
 {{- if eq .part "model" }}
 {{- if not .chosen.volume }}
@@ -112,9 +117,13 @@ Which parts run, and what a pod of one is made of. files/parts.yaml says what a 
 {{- if has "kafka" .facts.reaches }}
 {{- include "klinestream.kafka.mounts" .root }}
 {{- end }}
-{{- if and (has .part (list "archive" "proof")) (include "klinestream.archive.local" .root) }}
+{{- if and (has .part (list "archive" "proof" "workflow")) (include "klinestream.archive.local" .root) }}
 - name: archive
   mountPath: /var/lib/klinestream/archive
+{{- end }}
+{{- if eq .part "workflow" }}
+- name: workflow
+  mountPath: /var/lib/klinestream/workflow
 {{- end }}
 {{- if eq .part "model" }}
 - name: model
@@ -124,8 +133,8 @@ Which parts run, and what a pod of one is made of. files/parts.yaml says what a 
 {{- end -}}
 
 {{/*
-Pods of a part in different zones and on different machines, if they can. The two producers must: neither starts in the other's zone. The
-proof stands beside the archive, if that has a volume which one machine alone can have.
+Pods of a part in different zones and on different machines, if they can. The two producers must: neither starts in the other's zone. Proof
+and workflows stand beside the archive, if that has a volume which one machine alone can have.
 */}}
 {{- define "klinestream.part.placement" -}}
 {{- $labels := include "klinestream.selector" .root | fromYaml -}}
@@ -152,7 +161,7 @@ affinity:
       - weight: 100
         podAffinityTerm: {{- toYaml $apart | nindent 10 }}
     {{- end }}
-{{- else if and (eq .part "proof") (include "klinestream.archive.local" .root) .root.Values.parts.archive.enabled (not (has "ReadWriteMany" .root.Values.archive.accessModes)) }}
+{{- else if and (has .part (list "proof" "workflow")) (include "klinestream.archive.local" .root) .root.Values.parts.archive.enabled (not (has "ReadWriteMany" .root.Values.archive.accessModes)) }}
 affinity:
   podAffinity:
     requiredDuringSchedulingIgnoredDuringExecution:
