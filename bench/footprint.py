@@ -9,6 +9,7 @@ import psutil
 
 from bench.market import SYMBOLS
 from bench.report import Report
+from klinestream.runtime.config import Config
 from klinestream.stack.commands import configuration
 from klinestream.stack.java import scripts
 from tests.eventually import eventually
@@ -23,13 +24,13 @@ def measure(report: Report, folder: Path) -> None:
     for symbols in (50, 50, SYMBOLS):
         report.row(
             f"from `klinestream up` to the first point, {symbols:,} symbols",
-            seconds=round(_start_up(folder / f"up-{time.time_ns()}", symbols), 1),
+            seconds=round(start_up(TestStack(folder / f"up-{time.time_ns()}", str(symbols)).config, symbols), 1),
         )
     stack = TestStack(folder / "memory", str(SYMBOLS))
     try:
         stack.start()
         time.sleep(_SETTLED_S)
-        _memory(report, stack)
+        memory(report, stack)
     finally:
         stack.stop()
     report.note(
@@ -38,13 +39,14 @@ def measure(report: Report, folder: Path) -> None:
     )
 
 
-def _start_up(folder: Path, symbols: int) -> float:
-    config = TestStack(folder, str(symbols)).config
+def start_up(config: Config, symbols: int, options: tuple[str, ...] = ()) -> float:
+    """Seconds from the command to the first point on the chart."""
+    folder = config.stack.state_dir
     folder.mkdir(parents=True)
     said = folder / "up.txt"
     began = time.perf_counter()
     with said.open("wb") as output:
-        command = [scripts() / "klinestream", "up", "--no-table", "--symbols", str(symbols)]
+        command = [scripts() / "klinestream", "up", "--no-table", "--symbols", str(symbols), *options]
         up = subprocess.Popen(command, env=os.environ | configuration(config), stdout=output, stderr=subprocess.STDOUT)
     try:
         eventually(lambda: "the chart has data" in said.read_text(), 180, "the chart has data")
@@ -54,7 +56,8 @@ def _start_up(folder: Path, symbols: int) -> float:
         up.wait(20)
 
 
-def _memory(report: Report, stack: TestStack) -> None:
+def memory(report: Report, stack: TestStack) -> None:
+    """The most that each part took, of some looks."""
     most: dict[str, int] = {}
     for _ in range(_LOOKS):
         for part, pid in stack.supervisor.pids().items():

@@ -39,7 +39,7 @@ OWN, SHARED = "own lists", "shared lists"
 
 def measure(report: Report, folder: Path) -> None:
     """Latency next to the plain server, in turns; what stalled clients cost the others; memory of idle clients."""
-    _allow_files()
+    allow_files()
     with ExitStack() as stack, on_core(OTHER_CORE):
         broker = stack.enter_context(broker_with_topics(folder / "broker"))
         fed = Load(broker.bootstrap_servers)
@@ -59,7 +59,7 @@ def measure(report: Report, folder: Path) -> None:
         report.note(note)
 
 
-def _allow_files() -> None:
+def allow_files() -> None:
     """Each client takes a file, in the server and in the clients' process."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
