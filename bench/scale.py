@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from bench import figures, scale_clients, scale_held, scale_live
+from bench import figures, scale_clients, scale_held, scale_live, scale_producer
 from bench.report import RESULTS, Report
 
 NAME = "scale"
@@ -24,6 +24,7 @@ class Part(StrEnum):
     """What can be measured; the first one needs no other process."""
 
     HELD = "held"
+    PRODUCER = "producer"
     CLIENTS = "clients"
     LIVE = "live"
 
@@ -35,6 +36,8 @@ def measure(report: Report, folder: Path, parts: list[Part] | None = None, symbo
         match part:
             case Part.HELD:
                 scale_held.measure(report)
+            case Part.PRODUCER:
+                scale_producer.measure(report, folder / part)
             case Part.CLIENTS:
                 scale_clients.measure(report, folder / part)
             case Part.LIVE:
@@ -44,8 +47,8 @@ def measure(report: Report, folder: Path, parts: list[Part] | None = None, symbo
     for note in (
         f"live: a minute with one end of a minute in it, after {scale_live.WARM_S:.0f} s; {scale_live.CLIENT}; history off; checkpoints as "
         "configured; memory is the proportional share of each process",
-        "live: each job on a Flink cluster of its own, parallelism 1; server without clients; archive of every topic, one file a partition",
-        "clients: the server alone on a core, windows of 200 symbols, two a symbol a second; memory is the server's alone",
+        "live: each job on a Flink cluster of its own, parallelism 1; server without clients; archive of every topic, compacted",
+        "clients: the server alone on a core, two windows of each of 1,400 symbols a second, nothing else; memory is its alone",
         "held: what the server's store of candles and indicators takes when it is full, by the arrays' own sizes",
     ):
         report.note(note)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from bench.report import Report
-from klinestream.market.indicators.catalogue import Catalogue
+from klinestream.market.indicators.catalogue import IndicatorSet
 from klinestream.runtime.config import load
 from klinestream.runtime.studies import candle_settings
 from server.candles.rows import CANDLE
@@ -17,7 +17,7 @@ def measure(report: Report) -> None:
     config = load(None)
     intervals, most = config.candles.intervals, config.server.history_candles
     store = CandleStore(most)
-    store.names.learn(Catalogue(candle_settings(config).indicators).names)
+    store.names.learn(IndicatorSet(candle_settings(config).indicators).names)
     for table, dtype in ((store.candles, CANDLE), (store.indicators, store.names.dtype)):
         rows = np.zeros(most, dtype)
         rows["t"] = np.arange(most) * 60_000
@@ -26,4 +26,6 @@ def measure(report: Report) -> None:
                 table.put(most * [(f"COIN{number}USDT", interval)], rows)
     for what, table in (("candles", store.candles), ("indicators", store.indicators)):
         count, size = table.counts()
-        report.row(f"server's {what}, full", a_symbol=count // _SYMBOLS, bytes_a_row=size // count, kb_a_symbol=round(size / _SYMBOLS / 1e3, 1))
+        report.row(
+            f"server's {what}, full", a_symbol=count // _SYMBOLS, bytes_a_row=size // count, kb_a_symbol=round(size / _SYMBOLS / 1e3, 1)
+        )

@@ -35,7 +35,7 @@ from klinestream.stack.commands import configuration, script_of
 from klinestream.stack.java import scripts
 from tests.eventually import eventually
 from tests.ports import free_ports
-from tests.stack import TestBroker, TestFlink, broker_with_topics, running
+from tests.stack import TestBroker, TestFlink, broker_with_topics
 from tests.topics import kafka
 
 CLIENT = "confluent-kafka"
@@ -83,7 +83,7 @@ def measure(report: Report, folder: Path, symbols: int) -> None:
         time.sleep(max(0.0, before.at_s + MEASURED_S - time.monotonic()))
         after = _look(running_parts)
         _tell(report, symbols, before, after, memory)
-        _end(running_parts)
+        _compact(running_parts)
         _archived(report, symbols, Path(config.archive.url))
 
 
@@ -92,21 +92,21 @@ def live(folder: Path, symbols: int) -> Iterator[Live]:
     """Everything, in the order in which nothing has to catch up."""
     with ExitStack() as stack:
         broker = stack.enter_context(broker_with_topics(folder / "broker"))
-        found = Live(_config(folder, broker, symbols), broker)
+        found = Live(config_of(folder, broker, symbols, CLIENT), broker)
         found.parts["broker"] = [psutil.Process(broker.pid)]
         clusters = {job: TestFlink(folder / job, task_slots=2) for job in _JOBS}
-        starting = [threading.Thread(target=_submitted, args=(found, job, cluster)) for job, cluster in clusters.items()]
+        submitting = [threading.Thread(target=_submitted, args=(found, job, cluster)) for job, cluster in clusters.items()]
         for cluster in clusters.values():
             stack.callback(cluster.stop)
-        for thread in starting:
+        for thread in submitting:
             thread.start()
-        for thread in starting:
+        for thread in submitting:
             thread.join()
         for part in ("standin", "server", "archive", "producer"):
-            process = stack.enter_context(_process(part, found.config))
-            found.parts[part] = [psutil.Process(process.pid)]
-            found.archive = process if part == "archive" else found.archive
-            _until_up(part, found.config)
+            started = stack.enter_context(process(part, found.config))
+            found.parts[part] = [psutil.Process(started.pid)]
+            found.archive = started if part == "archive" else found.archive
+            until_up(part, found.config)
         assert len(found.parts) == 5 + 3 * len(_JOBS), f"expected every part to run, found {', '.join(found.parts)}"
         yield found
 
@@ -120,35 +120,38 @@ def _submitted(found: Live, job: str, cluster: TestFlink) -> None:
     found.parts[f"{job}: Python"] = manager.children(recursive=True)
 
 
-def _config(folder: Path, broker: TestBroker, symbols: int) -> Config:
+def config_of(folder: Path, broker: TestBroker, symbols: int, client: str) -> Config:
+    """The configuration of all parts, on free ports."""
     standin, server, producer, archive = free_ports(4)
     given = load(
         None,
-        kafka={"client": CLIENT},
+        kafka={"client": client},
         stack={"broker_port": broker.port, "standin_port": standin},
         server={"port": server, "observe": [], "flink_url": ""},
         producer={"metrics_port": producer},
         candles={"history": 0},
-        archive={"url": str(folder / "archive"), "metrics_port": archive, "waiting_mib": 128, "file_s": 3600},
+        archive={"url": str(folder / "archive"), "metrics_port": archive, "waiting_mib": 128},
         log={"level": "warning"},
     )
     return up.effective(given, up.Options(symbols=str(symbols)))
 
 
 @contextlib.contextmanager
-def _process(command: str, config: Config) -> Iterator["subprocess.Popen[bytes]"]:
-    process = subprocess.Popen([scripts() / "klinestream", command], env=os.environ | configuration(config), stdout=sys.stderr)
+def process(command: str, config: Config) -> Iterator["subprocess.Popen[bytes]"]:
+    """A part that runs as long as the context lasts."""
+    started = subprocess.Popen([scripts() / "klinestream", command], env=os.environ | configuration(config), stdout=sys.stderr)
     try:
-        yield process
+        yield started
     finally:
-        process.terminate()
+        started.terminate()
         try:
-            process.wait(_STOP_S)
+            started.wait(_STOP_S)
         except subprocess.TimeoutExpired:
-            process.kill()
+            started.kill()
 
 
-def _until_up(part: str, config: Config) -> None:
+def until_up(part: str, config: Config) -> None:
+    """Return when it answers; of those that listen."""
     url = {
         "standin": f"{config.exchange.rest_url}/api/v3/time",
         "server": f"http://127.0.0.1:{config.server.port}/healthz",
@@ -165,7 +168,7 @@ def _answers(url: str) -> bool:
 
 
 def _look(found: Live) -> Look:
-    cpu_s = {part: sum(_spent_s(process) for process in each) for part, each in found.parts.items()}
+    cpu_s = {part: sum(map(_spent_s, each)) for part, each in found.parts.items()}
     reader = open_reader(kafka(found.config.kafka.bootstrap_servers), "bench-sizes")
     data = found.broker.layout.kafka / "data"
     stored = {
@@ -179,14 +182,14 @@ def _look(found: Live) -> Look:
     return Look(time.monotonic(), cpu_s, stored)
 
 
-def _spent_s(process: psutil.Process) -> float:
-    spent = process.cpu_times()
+def _spent_s(one: psutil.Process) -> float:
+    spent = one.cpu_times()
     return float(spent.user + spent.system)
 
 
 def _memory(found: Live) -> dict[str, int]:
     """Part → proportional share of what its processes hold, bytes."""
-    return {part: sum(process.memory_full_info().pss for process in each) for part, each in found.parts.items()}
+    return {part: sum(one.memory_full_info().pss for one in each) for part, each in found.parts.items()}
 
 
 def _tell(report: Report, symbols: int, before: Look, after: Look, memory: Mapping[str, int]) -> None:
@@ -203,15 +206,16 @@ def _tell(report: Report, symbols: int, before: Look, after: Look, memory: Mappi
     assert klines > 0.9 * symbols * seconds, f"expected a kline a symbol a second, got {klines} in {seconds:.0f} s: a part was not up to it"
 
 
-def _end(found: Live) -> None:
-    """Let the archive write what waits."""
+def _compact(found: Live) -> None:
+    """Let the archive write what waits, and make of small files what they become when their day is over."""
     assert found.archive is not None
     found.archive.send_signal(signal.SIGTERM)
     found.archive.wait(_STOP_S)
+    subprocess.run([scripts() / "klinestream", "archive", "compact"], env=os.environ | configuration(found.config), check=True)
 
 
 def _archived(report: Report, symbols: int, folder: Path) -> None:
-    """What a record takes in the archive: a file a partition, of as many minutes as it ran."""
+    """What a record takes in the archive, in files of the minutes that it ran."""
     files = Files(str(folder))
     for topic in files.topics():
         spans = [span for date in files.dates(topic) for span in current(files.spans(topic, date))]

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -25,8 +25,9 @@ _MADE_AHEAD_MS = 60
 class Load:
     """Two windows a symbol a second, all of a second's at once, until it is stopped; remembers when each was published."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
+    def __init__(self, bootstrap_servers: str, symbols: Sequence[str] = SYMBOLS) -> None:
         """Start at once."""
+        self._symbols = symbols
         self._publisher = open_publisher(KafkaConfig(bootstrap_servers=bootstrap_servers, client="confluent-kafka"), "bench-windows")
         self._began_ms = now_ms() // SECOND_MS * SECOND_MS
         self._published_ms: dict[int, list[int]] = {}
@@ -55,7 +56,7 @@ class Load:
         """When windows, given by number of symbol and end, were published."""
         assert self._thread.is_alive(), "expected the load to go on, it has ended: see the log"
         first, last = min(self._published_ms), max(self._published_ms)
-        table = np.zeros(((last - first) // SLIDE_MS + 1, len(SYMBOLS)), np.int64)
+        table = np.zeros(((last - first) // SLIDE_MS + 1, len(self._symbols)), np.int64)
         for end_ms, at_ms in tuple(self._published_ms.items()):
             table[(end_ms - first) // SLIDE_MS] = at_ms
         return np.asarray(table[(ends_ms - first) // SLIDE_MS, symbols])
@@ -70,10 +71,12 @@ class Load:
             if self._ended:
                 return
             ends = (second_ms, second_ms + SLIDE_MS)
-            values = [[encode_event(window_at(symbol, end, self._began_ms - 200 * SECOND_MS)) for symbol in SYMBOLS] for end in ends]
+            values = [[encode_event(window_at(symbol, end, self._began_ms - 200 * SECOND_MS)) for symbol in self._symbols] for end in ends]
             time.sleep(max(0, due_ms - now_ms()) / 1000)
             for end_ms, of_end in zip(ends, values, strict=True):
-                self._published_ms[end_ms] = [self._publish(symbol, end_ms, value) for symbol, value in zip(SYMBOLS, of_end, strict=True)]
+                self._published_ms[end_ms] = [
+                    self._publish(symbol, end_ms, value) for symbol, value in zip(self._symbols, of_end, strict=True)
+                ]
             self._publisher.flush(10)
 
     def _publish(self, symbol: str, end_ms: int, value: bytes) -> int:

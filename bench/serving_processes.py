@@ -47,7 +47,7 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def klinestream(brokers: str, *, clients: int, symbols: int) -> Iterator[Served]:
+def klinestream(brokers: str, *, clients: int, symbols: int, history_s: int = 120) -> Iterator[Served]:
     """Our server, ready, with room for these."""
     [port] = free_ports(1)
     config = load(
@@ -57,6 +57,7 @@ def klinestream(brokers: str, *, clients: int, symbols: int) -> Iterator[Served]
             "port": port,
             "max_clients": clients,
             "max_subscriptions": symbols,
+            "history_s": history_s,
             "max_clients_per_address": clients,
             "handshakes_per_s": 10_000,
         },
