@@ -18,11 +18,13 @@ from bench import (
     fencing,
     figures,
     footprint,
+    footprint_with,
     import_files,
     ingest,
     latency,
     page,
     producer,
+    scale,
     serving,
     store_clickhouse,
     store_postgres,
@@ -43,6 +45,7 @@ class What(StrEnum):
     FEED = "feed"
     FENCING = "fencing"
     FOOTPRINT = "footprint"
+    FOOTPRINT_WITH = "footprint_with"
     CANDLES = "candles"
     DASHBOARDS = "dashboards"
     PAGE = "page"
@@ -55,6 +58,7 @@ class What(StrEnum):
     IMPORT_FILES = "import_files"
     STORE_CLICKHOUSE = "store_clickhouse"
     STORE_POSTGRES = "store_postgres"
+    SCALE = "scale"
 
 
 MEASURES: dict[What, Callable[[Report, Path], None]] = {
@@ -65,6 +69,7 @@ MEASURES: dict[What, Callable[[Report, Path], None]] = {
     What.FEED: feed.measure,
     What.FENCING: fencing.measure,
     What.FOOTPRINT: footprint.measure,
+    What.FOOTPRINT_WITH: footprint_with.measure,
     What.CANDLES: candles.measure,
     What.DASHBOARDS: dashboards.measure,
     What.PAGE: page.measure,
@@ -77,6 +82,7 @@ MEASURES: dict[What, Callable[[Report, Path], None]] = {
     What.IMPORT_FILES: import_files.measure,
     What.STORE_CLICKHOUSE: store_clickhouse.measure,
     What.STORE_POSTGRES: store_postgres.measure,
+    What.SCALE: scale.measure,
 }
 
 
