@@ -3,6 +3,7 @@
     stand-in ─► producer ─► broker ─┬─► windows job      job manager, task manager, Python workers
                                     ├─► candles job      the same
                                     ├─► server           nobody connected: what reading costs
+                                    ├─► repair           waits for what came late
                                     └─► archive          every topic
 
 A minute that holds one end of a minute is measured, after the JVMs have warmed up. History is off: it comes once, not all day.
@@ -45,6 +46,7 @@ _EDGE_S = 5  # a minute's end is worked off by then: none is cut in two
 _START_S = 120.0
 _STOP_S = 30.0
 _JOBS = ("windows", "candles")
+_PARTS = ("standin", "server", "archive", "repair", "producer")
 
 
 @dataclass(slots=True)
@@ -102,12 +104,13 @@ def live(folder: Path, symbols: int) -> Iterator[Live]:
             thread.start()
         for thread in submitting:
             thread.join()
-        for part in ("standin", "server", "archive", "producer"):
-            started = stack.enter_context(process(part, found.config))
+        for part in _PARTS:
+            options = ("--follow",) if part == "repair" else ()
+            started = stack.enter_context(process(part, found.config, options))
             found.parts[part] = [psutil.Process(started.pid)]
             found.archive = started if part == "archive" else found.archive
             until_up(part, found.config)
-        assert len(found.parts) == 5 + 3 * len(_JOBS), f"expected every part to run, found {', '.join(found.parts)}"
+        assert len(found.parts) == 1 + len(_PARTS) + 3 * len(_JOBS), f"expected every part to run, found {', '.join(found.parts)}"
         yield found
 
 
@@ -122,13 +125,14 @@ def _submitted(found: Live, job: str, cluster: TestFlink) -> None:
 
 def config_of(folder: Path, broker: TestBroker, symbols: int, client: str) -> Config:
     """The configuration of all parts, on free ports."""
-    standin, server, producer, archive = free_ports(4)
+    standin, server, producer, archive, repair = free_ports(5)
     given = load(
         None,
         kafka={"client": client},
         stack={"broker_port": broker.port, "standin_port": standin},
         server={"port": server, "observe": [], "flink_url": ""},
         producer={"metrics_port": producer},
+        repair={"metrics_port": repair},
         candles={"history": 0},
         archive={"url": str(folder / "archive"), "metrics_port": archive, "waiting_mib": 128},
         log={"level": "warning"},
@@ -137,9 +141,9 @@ def config_of(folder: Path, broker: TestBroker, symbols: int, client: str) -> Co
 
 
 @contextlib.contextmanager
-def process(command: str, config: Config) -> Iterator["subprocess.Popen[bytes]"]:
+def process(command: str, config: Config, options: tuple[str, ...] = ()) -> Iterator["subprocess.Popen[bytes]"]:
     """A part that runs as long as the context lasts."""
-    started = subprocess.Popen([scripts() / "klinestream", command], env=os.environ | configuration(config), stdout=sys.stderr)
+    started = subprocess.Popen([scripts() / "klinestream", command, *options], env=os.environ | configuration(config), stdout=sys.stderr)
     try:
         yield started
     finally:
