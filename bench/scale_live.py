@@ -40,7 +40,7 @@ from tests.stack import TestBroker, TestFlink, broker_with_topics
 from tests.topics import kafka
 
 CLIENT = "confluent-kafka"
-WARM_S = 40.0
+WARM_S = 30.0
 MEASURED_S = 60.0
 _EDGE_S = 5  # a minute's end is worked off by then: none is cut in two
 _START_S = 120.0
