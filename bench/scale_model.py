@@ -231,7 +231,7 @@ def _symbol_limits(costs: Costs) -> Iterator[Limit]:
     ):
         yield Limit(part, f"{BUSY:.0%} of a core, in the mean", costs.cpu_ms[part].place_of(full), "symbols", knob)
     yield Limit(
-        "windows: Python", "catching up half as fast as time passes", costs.klines_a_second / 1.5, "symbols", "`windows.parallelism`"
+        "windows: Python", "an hour away takes two to catch up with", costs.klines_a_second / 1.5, "symbols", "`windows.parallelism`"
     )
     yield Limit("candles: Python", "midnight takes a second", 1000 / costs.candles_burst_ms, "symbols", "`candles.parallelism`")
     yield Limit(
@@ -253,7 +253,7 @@ def _topic_limits(costs: Costs) -> Iterator[Limit]:
     for topic in (KLINES, WINDOWS):
         day = records_a_day(topic.name) * costs.log_bytes[topic.name]
         at = topic.partitions * topic.retention_bytes / day
-        yield Limit("broker", f"a day of {topic.name} is kept", at, "symbols", "`retention_bytes` of the topic")
+        yield Limit("broker", f"a day of `{topic.name}` doesn't fit any more", at, "symbols", "`retention_bytes` of the topic")
 
 
 def _viewer_limits(market: Market, costs: Costs) -> list[Limit]:

@@ -88,7 +88,7 @@ def test_records_of_a_day_follow_from_what_a_record_is() -> None:
 
 
 def test_topics_are_bounded_by_time_or_by_bytes() -> None:
-    """1,000 symbols' klines of 100 bytes are 8.64 GB a day: four partitions of 2 GiB hold 23.9 hours of them. Of ten symbols all 24 are there."""
+    """1,000 symbols' klines of 100 bytes are 8.64 GB a day: four partitions of 2 GiB hold 23.9 hours. Of ten symbols all are there."""
     many, few = (next(one for one in kept(symbols, COSTS) if one.topic is KLINES) for symbols in (1000, 10))
     assert many.gb_a_day == pytest.approx(8.64)
     assert many.mb_s == pytest.approx(0.1)
