@@ -5,7 +5,7 @@ cost = what it takes without any + what each takes more       least squares over
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,7 @@ class Costs:
     sources: tuple[Source, ...] = ()
 
 
+@cache
 def records_a_day(topic: str) -> int:
     """How many records a symbol has in a topic on a day, by what a record is.
 

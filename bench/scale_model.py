@@ -46,7 +46,10 @@ JOBS = ("windows", "candles")
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """What is wanted. `symbols` are those of one venue; viewers are spread evenly over venues and look at one venue each."""
+    """What is wanted. `symbols` are those of one venue; viewers are spread evenly over venues and look at one venue each.
+
+    `standby`: each venue has a second producer, and one server more than its viewers need.
+    """
 
     symbols: int
     venues: int = 1
@@ -54,6 +57,7 @@ class Market:
     followed: int = 20
     days: int = 365
     replicas: int = 3
+    standby: bool = True
 
     def __post_init__(self) -> None:
         """Raises ValueError for what can't be."""
@@ -137,11 +141,11 @@ def viewers_of_a_server(market: Market, costs: Costs) -> dict[str, float]:
 
 
 def servers(market: Market, costs: Costs) -> int:
-    """Of one venue: enough with one of them away, and two at least. Raises ValueError where one bears nobody."""
+    """Of one venue: enough, with `standby` even with one of them away. Raises ValueError where one bears nobody."""
     bears = min(viewers_of_a_server(market, costs).values())
     if bears < 1:
         raise ValueError(f"expected a server to bear viewers beside reading {market.symbols:,} symbols, it bears none: split the venue")
-    return max(2, ceil(market.viewers / market.venues / bears) + 1)
+    return max(1, ceil(market.viewers / market.venues / bears)) + market.standby
 
 
 def needs(market: Market, costs: Costs) -> list[Need]:
@@ -153,7 +157,7 @@ def needs(market: Market, costs: Costs) -> list[Need]:
 
 def _producer(market: Market, costs: Costs, rates: Mapping[str, float]) -> Need:
     frames = market.symbols * costs.frame_bytes / _MB
-    return _need("producer", 2 * market.venues, market, costs, frames, rates[KLINES.name])
+    return _need("producer", (1 + market.standby) * market.venues, market, costs, frames, rates[KLINES.name])
 
 
 def _jobs(market: Market, costs: Costs, rates: Mapping[str, float]) -> Iterator[Need]:

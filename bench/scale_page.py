@@ -166,7 +166,7 @@ def _pods(costs: Costs) -> list[str]:
 
 def _pod(pod: Pod) -> str:
     disk = f", {pod.disk_gi:,} GiB" if pod.disk_gi else ""
-    return f"{pod.replicas:,} × {pod.cpu_request}–{pod.cpu_limit} CPU, {pod.memory_request_mi:,}–{pod.memory_limit_mi:,} MiB{disk}"
+    return f"{pod.replicas:,} × {pod.cpu_request} CPU, {pod.memory_request_mi:,}–{pod.memory_limit_mi:,} MiB{disk}"
 
 
 def _named(market: Market) -> str:

@@ -11,9 +11,9 @@ from bench.scale_costs import Costs
 from bench.scale_model import Market, Need, needs
 
 MARKETS = {
-    "small": Market(symbols=50, viewers=20, replicas=3),
-    "market": Market(symbols=1400, viewers=1000, replicas=3),
-    "venues": Market(symbols=1400, venues=10, viewers=100_000, replicas=3),
+    "small": Market(symbols=50, viewers=20, replicas=1, standby=False),
+    "market": Market(symbols=1400, viewers=5000),
+    "venues": Market(symbols=1400, venues=10, viewers=100_000),
 }
 """Three markets that the page and the chart's values are made for."""
 FLINK_MB = {"job manager": 504, "task manager": 906}
@@ -28,7 +28,6 @@ class Pod:
     part: str
     replicas: int
     cpu_request: float
-    cpu_limit: int
     memory_request_mi: int
     memory_limit_mi: int
     disk_gi: int
@@ -48,7 +47,6 @@ def _pod(need: Need, workers_mb: float) -> Pod:
         need.part,
         need.pods,
         max(0.05, _up(200 * need.cores, 5) / 100),
-        max(1, ceil(4 * need.cores)),
         request,
         _up(1.5 * request, 64),
         0 if is_archive else ceil(need.disk_gb * 1e9 / 2**30),
