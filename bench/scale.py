@@ -4,6 +4,7 @@
 it in place of what stood in bench/results/scale.json. Each row says when it was taken, since parts may be taken apart.
 """
 
+import os
 import tempfile
 import time
 from enum import StrEnum
@@ -33,7 +34,7 @@ class Part(StrEnum):
 def measure(report: Report, folder: Path, parts: list[Part] | None = None, symbols: list[int] | None = None) -> None:
     """One part after the other."""
     for part in parts or list(Part):
-        first = len(report.rows)
+        first, load = len(report.rows), round(os.getloadavg()[0], 1)
         match part:
             case Part.HELD:
                 scale_held.measure(report)
@@ -46,21 +47,21 @@ def measure(report: Report, folder: Path, parts: list[Part] | None = None, symbo
             case Part.LIVE:
                 for count in symbols or SYMBOLS:
                     scale_live.measure(report, folder / f"{part}-{count}", count)
-        _date(report.rows[first:], part)
+        _date(report.rows[first:], part, load)
     for note in (
         f"live: a minute with one end of a minute in it, after {scale_live.WARM_S:.0f} s; {scale_live.CLIENT}; history off; checkpoints as "
         "configured; memory is the proportional share of each process",
         "live: each job on a Flink cluster of its own, parallelism 1; server without clients; archive of every topic, compacted",
-        "clients: the server alone on a core, two windows of each of 1,400 symbols a second, nothing else; memory is its alone",
+        "clients: the server alone on a core, two windows of each of 1,400 symbols a second, nothing else",
         "records: indicators of 700 symbols that have converged, five minutes of them; those of `live` are mostly null yet",
         "held: what the server's store of candles and indicators takes when it is full, by the arrays' own sizes",
     ):
         report.note(note)
 
 
-def _date(rows: list[dict[str, Any]], part: Part) -> None:
+def _date(rows: list[dict[str, Any]], part: Part, load: float) -> None:
     for row in rows:
-        row |= {"part": part.value, "taken": time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime())}
+        row |= {"part": part.value, "taken": time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime()), "load": load}
 
 
 def main(

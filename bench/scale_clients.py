@@ -49,12 +49,10 @@ def _alone(served: Served) -> dict[str, float]:
 
 def _with(folder: Path, served: Served, fed: Load, lists: list[list[str]]) -> dict[str, float]:
     folder.mkdir(parents=True)
-    alone_bytes = served.own_bytes()
     with Clients(served.port, Plan(list(SYMBOLS), lists), folder) as listening:
         time.sleep(_WARM_S)
         listening.measure()
         spent_s, passed_s = _spent(served)
-        own_bytes = served.own_bytes()
         found = listening.tell()
     late_ms = found.read_ns / 1e6 - fed.published_ms(found.symbols, found.ends_ms)
     return {
@@ -65,7 +63,6 @@ def _with(folder: Path, served: Served, fed: Load, lists: list[list[str]]) -> di
         "kb_a_client_and_second": round(found.size / len(lists) / passed_s / 1e3, 2),
         "conflated": found.left_out,
         "closed": found.closed,
-        "kb_memory_a_client": round((own_bytes - alone_bytes) / len(lists) / 1e3, 1),
     }
 
 

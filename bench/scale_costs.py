@@ -88,6 +88,8 @@ class Source:
     figures: str
     file: str
     taken: str
+    load: str
+    """The machine's, before it began."""
 
 
 @dataclass(frozen=True)
@@ -144,15 +146,15 @@ def records_a_day(topic: str) -> int:
 
 def read(folder: Path = RESULTS) -> Costs:
     """What the results say. Raises FileNotFoundError where one is missing: `python -m bench scale` makes it."""
-    scale, candles = _rows(folder / "scale.json"), _rows(folder / "candles.json")
-    throughput, producer = _rows(folder / "throughput.json"), _rows(folder / "producer.json")
+    scale = _rows(folder / "scale.json")
+    others = [row for file in ("candles", "throughput", "producer", "serving") for row in _rows(folder / f"{file}.json")]
     live = [row for row in scale if row["part"] == "live"]
     clients = [row for row in scale if row["part"] == "clients" and row["clients"]]
     alone = next(row for row in scale if row["part"] == "clients" and not row["clients"])
     each, followed = _shares(clients, alone["server_cpu_ms_a_second"])
     usual = [row for row in clients if row["followed"] == clients[0]["followed"]]
     same = [row for row in clients if row["clients"] == clients[-1]["clients"]]
-    by_name = {row["what"]: row for row in (*candles, *throughput, *producer)}
+    by_name = {row["what"]: row for row in others}
     midnight = by_name["engine, all: midnight, all intervals close"]
     warm = next(row for row in scale if row["part"] == "records")
     return Costs(
@@ -162,7 +164,7 @@ def read(folder: Path = RESULTS) -> Costs:
         archive_bytes=_of_topics(live, ": archive of ") | {INDICATORS.name: warm["archive_bytes_a_record"]},
         clients_cpu_ms=each,
         followed_cpu_ms=followed,
-        clients_kb=max(row["kb_memory_a_client"] for row in usual),
+        clients_kb=by_name["5,000 idle clients, following 20 symbols"]["kb_a_client"],
         client_bytes=Line(tuple((row["followed"], 1000 * row["kb_a_client_and_second"]) for row in same)),
         latency_ms=Line(tuple((row["clients"], row["p99"]) for row in usual)),
         latency_followed=usual[0]["followed"],
@@ -182,6 +184,8 @@ def _shares(clients: Sequence[Row], alone_ms: float) -> tuple[float, float]:
     terms = np.array([[row["clients"], row["clients"] * row["followed"]] for row in clients], float)
     spent = np.array([row["server_cpu_ms_a_second"] - alone_ms for row in clients])
     each, followed = np.linalg.lstsq(terms, spent, rcond=None)[0]
+    if followed < 0:  # it is lost in what a message costs, whatever it holds
+        each, followed = np.linalg.lstsq(terms[:, :1], spent, rcond=None)[0][0], 0.0
     return float(each), float(followed)
 
 
@@ -207,17 +211,19 @@ def _rows(path: Path) -> list[Row]:
 def _sources(folder: Path, scale: Sequence[Row]) -> Iterable[Source]:
     told = {
         "live": "processor time and memory by symbols; bytes of a record in topics and archive",
-        "clients": "what a client costs the server: processor time, memory, bytes, latency",
+        "clients": "what a client costs the server: processor time, bytes, latency",
         "records": "bytes of a record of indicators",
         "held": "the server's store of candles and indicators",
     }
     for part, figures in told.items():
-        days = sorted({row["taken"][:10] for row in scale if row["part"] == part})
-        yield Source(figures, "scale.json", ", ".join(days))
+        mine = [row for row in scale if row["part"] == part]
+        days, loads = sorted({row["taken"][:10] for row in mine}), [row["load"] for row in mine if "load" in row]
+        yield Source(figures, "scale.json", ", ".join(days), f"{min(loads)} to {max(loads)}" if loads else "")
     for figures, file in (
         ("the candles job's state, and what midnight costs it", "candles.json"),
         ("klines that the windows job takes at most", "throughput.json"),
         ("frames that a producer takes at most", "producer.json"),
+        ("the server's memory, for each client", "serving.json"),
     ):
         machine = orjson.loads((folder / file).read_bytes())["machine"]
-        yield Source(figures, file, machine["time"][:10])
+        yield Source(figures, file, machine["time"][:10], f"{machine['load_before']:.1f}")

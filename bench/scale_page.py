@@ -103,9 +103,9 @@ def _clients(_: Costs) -> list[str]:
         "messages a client and second",
         "kB a client and second",
     )
-    columns = ("p50", "p99", "messages_a_client_and_second", "kb_a_client_and_second", "kb_memory_a_client")
+    columns = ("p50", "p99", "messages_a_client_and_second", "kb_a_client_and_second")
     return _table(
-        (*heads, "memory a client, kB"),
+        heads,
         [
             (
                 f"{row['clients']:,}",
@@ -206,7 +206,10 @@ def _told(row: dict[str, Any]) -> str:
 
 
 def _sources(costs: Costs) -> list[str]:
-    return _table(("figures", "from", "taken"), [(one.figures, f"`bench/results/{one.file}`", one.taken) for one in costs.sources])
+    return _table(
+        ("figures", "from", "taken", "the machine's load before"),
+        [(one.figures, f"`bench/results/{one.file}`", one.taken, one.load) for one in costs.sources],
+    )
 
 
 def _servers(costs: Costs) -> list[str]:
