@@ -25,6 +25,7 @@ from bench import (
     page,
     producer,
     scale,
+    scale_page,
     serving,
     store_clickhouse,
     store_postgres,
@@ -94,6 +95,7 @@ def main(what: Annotated[list[What] | None, typer.Argument(help="What to measure
             MEASURES[name](report, Path(folder))
         report.write()
     figures.main()
+    scale_page.main()
 
 
 if __name__ == "__main__":

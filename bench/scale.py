@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from bench import figures, scale_clients, scale_held, scale_live, scale_producer, scale_records
+from bench import scale_clients, scale_held, scale_live, scale_page, scale_producer, scale_records
 from bench.report import RESULTS, Report
 
 NAME = "scale"
@@ -78,7 +78,7 @@ def main(
     report.rows[:0] = [row for row in held if (row["part"], row.get("symbols") if row["part"] == Part.LIVE else None) not in anew]
     report.rows.sort(key=lambda row: (list(Part).index(Part(row["part"])), row.get("symbols", 0) if row["part"] == Part.LIVE else 0))
     report.write()
-    figures.main()
+    scale_page.main()
 
 
 if __name__ == "__main__":
