@@ -32,6 +32,7 @@ from server.candles.store import SYMBOLS_MOST
 _SECONDS_A_DAY = DAY_MS // SECOND_MS
 _STATE_SYMBOLS = 1400 // SYMBOL_PARTITIONS
 """A partition's share of the symbols in bench/results/candles.json."""
+_TOPIC, _ARCHIVE = ": topic ", ": archive of "
 Row = Mapping[str, Any]
 
 
@@ -82,6 +83,22 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Curve:
+    """What was measured, straight from point to point, and level beyond the outermost.
+
+    >>> Curve(((50, 128.0), (1400, 74.0))).at(725), Curve(((50, 128.0), (1400, 74.0))).at(5000)
+    (101.0, 74.0)
+    """
+
+    points: tuple[tuple[float, float], ...]
+
+    def at(self, place: float) -> float:
+        """What it is there."""
+        places, values = zip(*sorted(self.points), strict=True)
+        return float(np.interp(place, places, values))
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """Where figures are from."""
 
@@ -99,10 +116,10 @@ class Costs:
     cpu_ms: Mapping[str, Line]
     """Part → by symbols."""
     memory_mb: Mapping[str, Line]
-    log_bytes: Mapping[str, float]
-    """Topic → bytes a record in the broker's log."""
+    log_bytes: Mapping[str, Curve]
+    """Topic → bytes a record in the broker's log, by symbols: with more of them batches are larger, and lz4 makes less of each record."""
     archive_bytes: Mapping[str, float]
-    """Topic → bytes a record in the archive's files."""
+    """Topic → bytes a record in the archive's files, of the run with most symbols: a day's files are large ones."""
     clients_cpu_ms: float
     """The server's, for each client."""
     followed_cpu_ms: float
@@ -160,8 +177,8 @@ def read(folder: Path = RESULTS) -> Costs:
     return Costs(
         cpu_ms=_lines(live, "cpu_ms_a_second"),
         memory_mb=_lines(live, "mb"),
-        log_bytes=_of_topics(live, ": topic ") | {INDICATORS.name: warm["bytes_a_record"]},
-        archive_bytes=_of_topics(live, ": archive of ") | {INDICATORS.name: warm["archive_bytes_a_record"]},
+        log_bytes=_of_topics(live) | {INDICATORS.name: Curve(((1, warm["bytes_a_record"]),))},
+        archive_bytes=_of_archive(live) | {INDICATORS.name: warm["archive_bytes_a_record"]},
         clients_cpu_ms=each,
         followed_cpu_ms=followed,
         clients_kb=by_name["5,000 idle clients, following 20 symbols"]["kb_a_client"],
@@ -197,10 +214,17 @@ def _lines(live: Iterable[Row], column: str) -> dict[str, Line]:
     return {part: Line(tuple(found)) for part, found in points.items()}
 
 
-def _of_topics(live: Sequence[Row], word: str) -> dict[str, float]:
-    """Of the run with most symbols, as most of the others' small files and batches are no market's."""
+def _of_topics(live: Sequence[Row]) -> dict[str, Curve]:
+    points: dict[str, list[tuple[float, float]]] = {}
+    for row in live:
+        if _TOPIC in row["what"]:
+            points.setdefault(row["what"].partition(_TOPIC)[2], []).append((row["symbols"], row["bytes_a_record"]))
+    return {topic: Curve(tuple(found)) for topic, found in points.items()}
+
+
+def _of_archive(live: Sequence[Row]) -> dict[str, float]:
     most = max(row["symbols"] for row in live)
-    return {row["what"].partition(word)[2]: row["bytes_a_record"] for row in live if word in row["what"] and row["symbols"] == most}
+    return {row["what"].partition(_ARCHIVE)[2]: row["bytes_a_record"] for row in live if _ARCHIVE in row["what"] and row["symbols"] == most}
 
 
 def _rows(path: Path) -> list[Row]:

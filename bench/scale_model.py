@@ -122,7 +122,7 @@ def kept(symbols: int, costs: Costs) -> list[Kept]:
         records = records_a_day(topic.name) * symbols
         if not records or topic.name not in costs.log_bytes:
             continue
-        day = records * costs.log_bytes[topic.name]
+        day = records * costs.log_bytes[topic.name].at(symbols)
         full_ms = min(topic.retention_ms, topic.retention_bytes * topic.partitions / day * DAY_MS)
         # What is dropped is dropped by whole segments: one more of each partition is there.
         held = day * full_ms / DAY_MS + topic.partitions * int(topic.settings()["segment.bytes"]) * (full_ms < topic.retention_ms)
@@ -255,7 +255,7 @@ def _rest_limits() -> Iterator[Limit]:
 
 def _topic_limits(costs: Costs) -> Iterator[Limit]:
     for topic in (KLINES, WINDOWS):
-        day = records_a_day(topic.name) * costs.log_bytes[topic.name]
+        day = records_a_day(topic.name) * costs.log_bytes[topic.name].at(inf)
         at = topic.partitions * topic.retention_bytes / day
         yield Limit("broker", f"a day of `{topic.name}` doesn't fit any more", at, "symbols", "`retention_bytes` of the topic")
 

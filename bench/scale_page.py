@@ -22,6 +22,7 @@ from klinestream.market.topics import BY_NAME
 PAGE = RESULTS.parents[1] / "docs" / "scale.md"
 _BLOCK = re.compile(r"(?P<begin><!-- scale: (?P<name>[a-z ]+) -->\n).*?(?P<end><!-- end of scale -->\n)", re.DOTALL)
 _STORES = ("postgres", "clickhouse")
+_MANY = 1400
 _PART_NAMES = {"windows: Python": "windows: Python workers", "candles: Python": "candles: Python workers"}
 
 
@@ -46,10 +47,13 @@ def _symbols(costs: Costs, lines: str, digits: int) -> list[str]:
             *(f"{value:,.{digits}f}" for _, value in line.points),
             f"{line.at_zero:,.{digits}f}",
             f"{1000 * line.each:,.{digits}f}",
-            f"{max(line.residuals, key=abs):+,.{digits}f}",
+            # Without a sign where nothing is left.
+            f"{round(max(line.residuals, key=abs), digits) + 0.0:+,.{digits}f}",
         )
         for part, line in found.items()
     ]
+    sums = [sum(dict(line.points)[place] for line in found.values()) for place in places]
+    rows.append(("all, one of each", *(f"{value:,.{digits}f}" for value in sums), "", "", ""))
     return _table(heads, rows)
 
 
@@ -63,20 +67,20 @@ def _topics(costs: Costs) -> list[str]:
         "MB a symbol and day",
     )
     rows = []
-    for one in kept(1000, costs):
+    for one in kept(_MANY, costs):
         name = one.topic.name
         archived = costs.archive_bytes.get(name, 0.0)
         rows.append(
             (
                 f"`{name}`",
                 f"{records_a_day(name):,}",
-                f"{costs.log_bytes[name]:,.0f}",
-                f"{one.gb_a_day:,.2f}",
+                f"{costs.log_bytes[name].at(_MANY):,.0f}",
+                f"{one.gb_a_day * 1000 / _MANY:,.2f}",
                 f"{archived:,.0f}",
-                f"{one.archive_gb_a_day:,.2f}",
+                f"{one.archive_gb_a_day * 1000 / _MANY:,.2f}",
             )
         )
-    day, archive = (sum(getattr(one, name) for one in kept(1000, costs)) for name in ("gb_a_day", "archive_gb_a_day"))
+    day, archive = (sum(getattr(one, name) for one in kept(_MANY, costs)) * 1000 / _MANY for name in ("gb_a_day", "archive_gb_a_day"))
     return _table(heads, [*rows, ("all", "", "", f"{day:,.2f}", "", f"{archive:,.2f}")])
 
 

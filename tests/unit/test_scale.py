@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import scale_page
-from bench.scale_costs import Costs, Line, read, records_a_day
+from bench.scale_costs import Costs, Curve, Line, read, records_a_day
 from bench.scale_model import BUSY, JOBS, LATENCY_MS, Market, kept, limits, needs, servers, viewers_of_a_server
 from bench.scale_pods import MARKETS, pods
 from klinestream.market.topics import CANDLES, DAY_MS, HOUR_MS, KLINES, PROVISIONAL_CANDLES, TOPICS, WINDOWS
@@ -30,7 +30,7 @@ def line(at_zero: float, each: float, most: int = 1000) -> Line:
 COSTS = Costs(
     cpu_ms={part: line(10, 0.1) for part in PARTS},
     memory_mb={part: line(100, 0.2) for part in PARTS},
-    log_bytes={KLINES.name: 100, WINDOWS.name: 50, CANDLES.name: 200},
+    log_bytes={topic.name: Curve(((1, size),)) for topic, size in ((KLINES, 100), (WINDOWS, 50), (CANDLES, 200))},
     archive_bytes={KLINES.name: 40, WINDOWS.name: 10, CANDLES.name: 80},
     clients_cpu_ms=0.05,
     followed_cpu_ms=0.01,
@@ -80,6 +80,12 @@ def test_a_line_goes_through_what_lies_on_it() -> None:
     assert (bent.at_zero, bent.each) == (pytest.approx(1.5), pytest.approx(0.5))
     assert bent.residuals == pytest.approx((-0.5, 1.0, -0.5))
     assert bent.place_of(3.5) == pytest.approx(4.0)
+
+
+def test_a_curve_goes_from_point_to_point() -> None:
+    """Between two numbers of symbols that were measured it is in between; beyond them nothing is drawn on."""
+    curve = Curve(((1400, 74.0), (50, 128.0)))
+    assert [curve.at(symbols) for symbols in (1, 50, 725, 1400, 14_000)] == [128, 128, 101, 74, 74]
 
 
 def test_records_of_a_day_follow_from_what_a_record_is() -> None:
