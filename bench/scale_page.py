@@ -23,6 +23,10 @@ PAGE = RESULTS.parents[1] / "docs" / "scale.md"
 _BLOCK = re.compile(r"(?P<begin><!-- scale: (?P<name>[a-z ]+) -->\n).*?(?P<end><!-- end of scale -->\n)", re.DOTALL)
 _STORES = ("postgres", "clickhouse")
 _MANY = 1400
+_TRADES_A_SECOND = 30_000
+_OF_ROWS = {name: "rows/s" for name in ("rows_per_s", "rows_a_second", "rows_s")} | {
+    name: "bytes a row" for name in ("row_bytes", "bytes_a_row", "bytes_per_row")
+}
 _PART_NAMES = {"windows: Python": "windows: Python workers", "candles: Python": "candles: Python workers"}
 
 
@@ -193,20 +197,57 @@ def _days(costs: Costs) -> list[str]:
 
 
 def _databases(_: Costs) -> list[str]:
-    rows: list[tuple[str, str, str]] = []
+    """What their own benchmarks say of rows, once they have been taken."""
+    rows: list[tuple[str, str, str, str]] = []
     for store in _STORES:
-        path = RESULTS / f"{store}.json"
-        if not path.exists():
-            rows.append((store, "not measured", f"`python -m bench {store}` → `bench/results/{store}.json`"))
+        path = next((path for path in (RESULTS / f"store_{store}.json", RESULTS / f"{store}.json") if path.exists()), None)
+        if path is None:
+            rows.append((store, "not measured", "", ""))
             continue
         measured = orjson.loads(path.read_bytes())
-        told = [(row["what"], _told(row)) for row in measured["rows"]]
-        rows += [(store, what, f"{values}; {measured['machine']['time'][:10]}") for what, values in told]
-    return _table(("database", "what", "measured"), rows)
+        told = ((row["what"], _told(row)) for row in measured["rows"])
+        rows += [(store, what, values, measured["machine"]["time"][:10]) for what, values in told if values]
+    return _table(("database", "what", "measured", "taken"), rows)
+
+
+def _feeds(_: Costs) -> list[str]:
+    """Trades and books by what comes, since that doesn't follow from the number of symbols."""
+    trades, windows, books = (_by_name(name) for name in ("trades", "trade_windows", "books"))
+    feed = trades["feed, confluent-kafka, 1,400 symbols"]
+    job = windows["job, live, 30 s"]
+    book = books["feed, confluent-kafka, every 1,000 ms"]
+    cores = (
+        feed["cpu_us_a_trade"] * _TRADES_A_SECOND / 1e6,
+        job["job_cpu_ms_a_second"] / 1000 * _TRADES_A_SECOND / job["trades_a_second"],
+        book["cpu_us_an_update"] * 10 * _MANY / 1e6,
+    )
+    heads = ("", "load", "cores busy", "a process takes at most")
+    return _table(
+        heads,
+        [
+            ("feed of trades", f"{_TRADES_A_SECOND:,} trades/s", f"{cores[0]:.2f}", f"{_round(feed['trades_a_second']):,} trades/s"),
+            (
+                "trade windows job, its task manager",
+                f"{_TRADES_A_SECOND:,} trades/s",
+                f"{cores[1]:.2f}",
+                f"{_round(windows['its second half']['trades_a_second']):,} trades/s",
+            ),
+            (
+                "feed of books, each published once a second",
+                f"{_MANY:,} busy symbols, ten updates each a second",
+                f"{cores[2]:.2f}",
+                f"{_round(book['updates_a_second_at_most'] / 10):,} busy symbols",
+            ),
+        ],
+    )
+
+
+def _by_name(name: str) -> dict[str, dict[str, Any]]:
+    return {row["what"]: row for row in orjson.loads((RESULTS / f"{name}.json").read_bytes())["rows"]}
 
 
 def _told(row: dict[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in row.items() if isinstance(value, int | float))
+    return ", ".join(f"{value:,} {_OF_ROWS[name]}" for name, value in row.items() if name in _OF_ROWS)
 
 
 def _sources(costs: Costs) -> list[str]:
@@ -234,6 +275,7 @@ TABLES: dict[str, Callable[[Costs], list[str]]] = {
     "days": _days,
     "databases": _databases,
     "servers": _servers,
+    "feeds": _feeds,
     "sources": _sources,
 }
 
