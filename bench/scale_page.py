@@ -24,9 +24,9 @@ _BLOCK = re.compile(r"(?P<begin><!-- scale: (?P<name>[a-z ]+) -->\n).*?(?P<end><
 _STORES = ("postgres", "clickhouse")
 _MANY = 1400
 _TRADES_A_SECOND = 30_000
-_OF_ROWS = {name: "rows/s" for name in ("rows_per_s", "rows_a_second", "rows_s")} | {
-    name: "bytes a row" for name in ("row_bytes", "bytes_a_row", "bytes_per_row")
-}
+_OF_ROWS = dict.fromkeys(("rows_per_s", "rows_a_second", "rows_s"), "rows/s") | dict.fromkeys(
+    ("row_bytes", "bytes_a_row", "bytes_per_row"), "bytes a row"
+)
 _PART_NAMES = {"windows: Python": "windows: Python workers", "candles: Python": "candles: Python workers"}
 
 
