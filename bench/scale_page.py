@@ -49,9 +49,9 @@ def _symbols(costs: Costs, lines: str, digits: int) -> list[str]:
         (
             _PART_NAMES.get(part, part),
             *(f"{value:,.{digits}f}" for _, value in line.points),
-            f"{line.at_zero:,.{digits}f}",
-            f"{1000 * line.each:,.{digits}f}",
-            # Without a sign where nothing is left.
+            # Nothing has no sign.
+            f"{round(line.at_zero, digits) + 0.0:,.{digits}f}",
+            f"{round(1000 * line.each, digits) + 0.0:,.{digits}f}",
             f"{round(max(line.residuals, key=abs), digits) + 0.0:+,.{digits}f}",
         )
         for part, line in found.items()
