@@ -24,7 +24,7 @@ def measure(report: Report, folder: Path) -> None:
     for symbols in (50, 50, SYMBOLS):
         report.row(
             f"from `klinestream up` to the first point, {symbols:,} symbols",
-            seconds=round(start_up(TestStack(folder / f"up-{time.time_ns()}", str(symbols)).config, symbols), 1),
+            seconds=round(_start_up(TestStack(folder / f"up-{time.time_ns()}", str(symbols)).config, symbols), 1),
         )
     stack = TestStack(folder / "memory", str(SYMBOLS))
     try:
@@ -39,14 +39,13 @@ def measure(report: Report, folder: Path) -> None:
     )
 
 
-def start_up(config: Config, symbols: int, options: tuple[str, ...] = ()) -> float:
-    """Seconds from the command to the first point on the chart."""
+def _start_up(config: Config, symbols: int) -> float:
     folder = config.stack.state_dir
     folder.mkdir(parents=True)
     said = folder / "up.txt"
     began = time.perf_counter()
     with said.open("wb") as output:
-        command = [scripts() / "klinestream", "up", "--no-table", "--symbols", str(symbols), *options]
+        command = [scripts() / "klinestream", "up", "--no-table", "--symbols", str(symbols)]
         up = subprocess.Popen(command, env=os.environ | configuration(config), stdout=output, stderr=subprocess.STDOUT)
     try:
         eventually(lambda: "the chart has data" in said.read_text(), 180, "the chart has data")
