@@ -17,7 +17,7 @@ from bench.report import RESULTS
 from bench.scale_costs import Costs, Line, read, records_a_day
 from bench.scale_model import Market, Need, kept, limits, needs, servers
 from bench.scale_pods import MARKETS, Pod, pods
-from klinestream.market.topics import BY_NAME
+from klinestream.market.topics import BY_NAME, TOPICS
 
 PAGE = RESULTS.parents[1] / "docs" / "scale.md"
 _BLOCK = re.compile(r"(?P<begin><!-- scale: (?P<name>[a-z ]+) -->\n).*?(?P<end><!-- end of scale -->\n)", re.DOTALL)
@@ -260,7 +260,11 @@ def _sources(costs: Costs) -> list[str]:
 def _servers(costs: Costs) -> list[str]:
     market = MARKETS["venues"]
     each = servers(market, costs)
-    return [f"{each * market.venues:,} servers for {market.viewers:,} viewers: {each} a venue, one of them to spare."]
+    partitions = sum(topic.partitions for topic in TOPICS)
+    return [
+        f"{each * market.venues:,} servers for {market.viewers:,} viewers: {each} a venue, one of them to spare. {partitions} partitions a venue, with all "
+        f"copies {partitions * market.venues * market.replicas:,} on the brokers."
+    ]
 
 
 TABLES: dict[str, Callable[[Costs], list[str]]] = {
