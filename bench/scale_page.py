@@ -261,9 +261,10 @@ def _servers(costs: Costs) -> list[str]:
     market = MARKETS["venues"]
     each = servers(market, costs)
     partitions = sum(topic.partitions for topic in TOPICS)
+    copies = partitions * market.venues * market.replicas
     return [
-        f"{each * market.venues:,} servers for {market.viewers:,} viewers: {each} a venue, one of them to spare. {partitions} partitions a venue, with all "
-        f"copies {partitions * market.venues * market.replicas:,} on the brokers."
+        f"{each * market.venues:,} servers for {market.viewers:,} viewers: {each} a venue, one of them to spare. "
+        f"{partitions} partitions a venue, with all copies {copies:,} on the brokers."
     ]
 
 
