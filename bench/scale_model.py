@@ -238,6 +238,7 @@ def _symbol_limits(costs: Costs) -> Iterator[Limit]:
         "windows: Python", "an hour away takes two to catch up with", costs.klines_a_second / 1.5, "symbols", "`windows.parallelism`"
     )
     yield Limit("candles: Python", "midnight takes a second", 1000 / costs.candles_burst_ms, "symbols", "`candles.parallelism`")
+    yield Limit("producer", "a second's frames take a second", costs.frames_a_second, "symbols", "a producer for some of the symbols each")
     yield Limit(
         "server", "its store takes no further symbol", costs.symbols_of_a_server, "symbols", "a set of topics for some of the symbols"
     )
