@@ -15,7 +15,8 @@ from typing import Any
 
 from klinestream.workflow.definition import Definition, Step
 
-USER = 1000
+USER = 10001
+"""Of the image."""
 _WAITING = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "256Mi"}}
 _START_S = 600.0
 """Until a pod is there: images are pulled, nodes are made."""

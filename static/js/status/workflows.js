@@ -26,8 +26,9 @@ const state = () => make("span", { class: "state" }, make("i", { "aria-hidden": 
 
 /** @param {HTMLElement} element @param {WorkflowRun} run @param {number} now */
 function showRun(element, run, now) {
-  element.dataset.state = LOOKS[run.state];
   const [head, why, steps] = element.children;
+  // Not on the whole entry: its steps have states, and shapes, of their own.
+  /** @type {HTMLElement} */ (head).dataset.state = LOOKS[run.state];
   const [name, where, when] = head.children;
   write(name, `${run.workflow} · ${run.run}`);
   write(where.children[1], run.state);
