@@ -7,6 +7,7 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
+    from klinestream.market.workflows import State
     from klinestream.workflow.state import Run
 
 
@@ -26,6 +27,7 @@ class Shown:
         )
         self._progress = Progress(*columns, console=self._console)
         self._tasks: dict[str, TaskID] = {}
+        self._states: dict[str, State] = {}
 
     def __enter__(self) -> "Shown":
         if self._console.is_terminal:
@@ -40,15 +42,17 @@ class Shown:
         if not self._console.is_terminal:
             typer.echo(f"{run.workflow} {run.id}: {text}", err=True)
             return
-        from klinestream.market.workflows import FINISHED, State
+        from klinestream.market.workflows import FINISHED
+        from klinestream.market.workflows import State as Reached
 
         for step in run.steps:
             name = step.planned.name
             if name not in self._tasks:
                 self._tasks[name] = self._progress.add_task(name, total=1, start=False, state="")
-            task = self._tasks[name]
-            if step.state is State.RUNNING:
-                self._progress.start_task(task)
+            task, was, self._states[name] = self._tasks[name], self._states.get(name, Reached.WAITING), step.state
+            if step.state is not was:
+                if was is not Reached.RUNNING and step.state is not Reached.WAITING:
+                    self._progress.reset(task, start=True)
+                if step.state is not Reached.RUNNING:
+                    self._progress.stop_task(task)
             self._progress.update(task, state=f"{step.state} {step.reason}".strip(), completed=step.state in FINISHED)
-            if step.state is not State.RUNNING:
-                self._progress.stop_task(task)
