@@ -215,7 +215,8 @@ class _Session:
             self._next_look_s = now_s + _LOOK_S
             self._connection.execute("SELECT 1")  # where nothing comes, nobody else would notice that it is away
             if self._admin.identities(self._sink.topics) != self._ids:
-                self._begin()
+                # A client that knew the old topic may wait for it for ever: librdkafka does.
+                raise BrokerError("a topic was made anew, or is gone: connecting to Kafka again")
             self._sink.measure_lag(self._reader)
 
     def _gather(self) -> list[Record]:
