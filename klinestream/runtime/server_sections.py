@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from klinestream.runtime.sections import Port, Seconds, Section, is_web_address
 
-OBSERVED_NAME = re.compile(r"(producer|repair|alerts|archive|proof|feed|ingest|postgres)(-[a-z0-9]{1,20})?")
+OBSERVED_NAME = re.compile(r"(producer|repair|alerts|archive|proof|feed|ingest|postgres|workflow)(-[a-z0-9]{1,20})?")
 OBSERVED_MOST = 20
 TOKEN = re.compile(r"[!-+\--~]{16,256}")
 """Visible ASCII without commas: it has to fit into a header."""
@@ -62,7 +62,7 @@ class ServerConfig(Section):
         "archive=http://127.0.0.1:9111",
         "proof=http://127.0.0.1:9112",
     )
-    """Whom `/status` asks, `name=address`: producer, repair, alerts, archive, proof, feed, ingest, postgres, also with a suffix (`feed-books`)."""  # noqa: E501  # a docstring is one line of a table
+    """Whom `/status` asks, `name=address`: producer, repair, alerts, archive, proof, feed, ingest, postgres, workflow, also with a suffix (`feed-books`)."""  # noqa: E501  # a docstring is one line of a table
     flink_url: str = "http://127.0.0.1:8081"
     """Flink's REST interface, which `/status` asks for the jobs; several, comma separated, where jobs have clusters of their own; empty for none."""  # noqa: E501  # a docstring is one line of a table
 

@@ -12,7 +12,7 @@ from klinestream.runtime.config import Config
 from klinestream.runtime.server_sections import ServerConfig
 from klinestream.stack import plans
 from klinestream.stack.checks import ports
-from klinestream.stack.extras import chosen
+from klinestream.stack.extras import EXTRAS, chosen, observed
 from klinestream.stack.jobs import Cluster
 from klinestream.stack.layout import Layout
 from klinestream.stack.meter import Flow
@@ -102,3 +102,10 @@ def test_the_table_shows_every_part_with_its_numbers() -> None:
 def test_the_line_says_the_same() -> None:
     """Where there is no terminal the states and flows are one line."""
     assert line(ROWS) == "broker up, producer restarting (1,400/s, 0.2 s old)"
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_the_server_may_look_at_each_part_that_is_added(name: str) -> None:
+    """What `--with` adds to the names that /status asks is a name that the server takes; otherwise there would be no server."""
+    entry = f"{observed(name)}=http://127.0.0.1:9000"
+    assert ServerConfig(observe=(entry,)).observed == {observed(name): "http://127.0.0.1:9000"}
