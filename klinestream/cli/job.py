@@ -63,11 +63,9 @@ def trade_windows(  # noqa: PLR0917  # typer passes options by name
 
 
 def _submit(job: str, config: Config, savepoint: str, jobmanager: str, ship: bool, checkpoints: Path | None, keep: bool) -> None:  # noqa: PLR0917
-    import signal
-    import threading
-
     from klinestream.market.errors import ConfigError
     from klinestream.runtime import log
+    from klinestream.runtime.signals import told_to_end
     from klinestream.stack import submission
 
     if not keep:
@@ -76,10 +74,8 @@ def _submit(job: str, config: Config, savepoint: str, jobmanager: str, ship: boo
     if checkpoints is None or not checkpoints.is_dir():
         raise ConfigError(f"--keep needs --checkpoints, the folder of the cluster's checkpoints, got {checkpoints}")
     log.setup(config.log)
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
-    submission.keep(job, config, jobmanager, checkpoints, stopping)
+    with told_to_end() as stopping:
+        submission.keep(job, config, jobmanager, checkpoints, stopping)
 
 
 @app.command("list")

@@ -111,15 +111,14 @@ def effective(config: Config, options: Options) -> Config:
 
 def _run(stack: "Supervisor", fresh: bool, show: "Display") -> None:
     import signal
-    import threading
 
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: stopping.set())
-    stack.start(fresh)
-    try:
-        with show:
-            stack.run(stopping, each_tick=lambda: show.update(stack))
-    finally:
-        show.say("ending all parts")
-        stack.stop()
+    from klinestream.runtime.signals import told_to_end
+
+    with told_to_end(signal.SIGHUP) as stopping:
+        stack.start(fresh)
+        try:
+            with show:
+                stack.run(stopping, each_tick=lambda: show.update(stack))
+        finally:
+            show.say("ending all parts")
+            stack.stop()

@@ -40,16 +40,26 @@ def ended_by_signals() -> Iterator[None]:
 
 
 @contextmanager
-def told_to_end() -> Iterator[threading.Event]:
-    """An event that is set by the first SIGTERM or SIGINT: for work that may not be broken off anywhere."""
-    signals = (signal.SIGTERM, signal.SIGINT)
-    ending = threading.Event()
-    previous = {one: signal.signal(one, lambda *_: ending.set()) for one in signals}
+def told_to_end(*further: signal.Signals) -> Iterator[threading.Event]:
+    """An event that is set by SIGTERM, SIGINT or one of `further`: for work that may not be broken off anywhere."""
+    ending, told = threading.Event(), SimpleQueue[bool]()
+
+    # A handler that set the event itself would wait for ever where it interrupts whoever holds the event's lock: the same thread,
+    # which looks at the event, or which sets it for the signal before. A SimpleQueue bears being interrupted.
+    def heed() -> None:
+        if told.get():
+            ending.set()
+
+    heeding = threading.Thread(target=heed, name="told-to-end", daemon=True)
+    heeding.start()
+    previous = {one: signal.signal(one, lambda *_: told.put(True)) for one in (signal.SIGTERM, signal.SIGINT, *further)}
     try:
         yield ending
     finally:
         for one, handler in previous.items():
             signal.signal(one, handler)
+        told.put(False)
+        heeding.join()
 
 
 @contextmanager
