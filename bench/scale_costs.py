@@ -14,18 +14,8 @@ import orjson
 
 from bench.report import RESULTS
 from klinestream.market.events import SECOND_MS
-from klinestream.market.intervals import INTERVALS
-from klinestream.market.topics import (
-    AGGREGATES,
-    BY_NAME,
-    CANDLES,
-    DAY_MS,
-    INDICATORS,
-    KLINES,
-    PROVISIONAL_CANDLES,
-    SYMBOL_PARTITIONS,
-    WINDOWS,
-)
+from klinestream.market.intervals import DAY_MS, INTERVALS
+from klinestream.market.topics import AGGREGATES, BY_NAME, CANDLES, INDICATORS, KLINES, PROVISIONAL_CANDLES, SYMBOL_PARTITIONS, WINDOWS
 from klinestream.runtime.config import load
 from server.candles.store import SYMBOLS_MOST
 

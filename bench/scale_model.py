@@ -14,19 +14,8 @@ from dataclasses import dataclass
 from math import ceil, inf
 
 from bench.scale_costs import Costs, records_a_day
-from klinestream.market.topics import (
-    CANDLES,
-    DAY_MS,
-    HOUR_MS,
-    INDICATORS,
-    KLINES,
-    PROVISIONAL_CANDLES,
-    SIGNALS,
-    SYMBOL_PARTITIONS,
-    TOPICS,
-    WINDOWS,
-    Topic,
-)
+from klinestream.market.intervals import DAY_MS, HOUR_MS
+from klinestream.market.topics import CANDLES, INDICATORS, KLINES, PROVISIONAL_CANDLES, SIGNALS, SYMBOL_PARTITIONS, TOPICS, WINDOWS, Topic
 
 BUSY = 0.6
 """Of a core, in the mean: a second's klines come all at once, and who was away has to catch up."""

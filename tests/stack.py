@@ -11,6 +11,7 @@ from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from klinestream.market.errors import StackError
+from klinestream.market.intervals import DAY_MS
 from klinestream.stack import broker, flink, jars, jobs
 from klinestream.stack.layout import Layout
 from klinestream.stack.process import Command, Process, sweep
@@ -34,6 +35,7 @@ class TestBroker:
         self.port, controller_port = free_ports(2)
         jars.fetch(self.layout.jars)
         broker.prepare(self.layout, self.port, controller_port)
+        _keep_all(self.layout)
         formatting = _started(broker.format_command(self.layout), self.layout)
         eventually(lambda: formatting.poll() is not None, _START_S, "the data folder is formatted")
         assert formatting.poll() == 0, formatting.last_words()
@@ -77,6 +79,12 @@ class TestBroker:
         except (OSError, KafkaError):
             return False
         return True
+
+
+def _keep_all(layout: Layout) -> None:
+    """Keep a broker from looking after retention: times in tests are long past, and it would take their records from under them."""
+    properties = layout.kafka / "server.properties"
+    properties.write_text(f"{properties.read_text()}log.initial.task.delay.ms={DAY_MS}\n")
 
 
 class TestFlink:

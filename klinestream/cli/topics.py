@@ -13,7 +13,8 @@ def list_topics() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from klinestream.market.topics import HOUR_MS, MIB, TOPICS
+    from klinestream.market.intervals import HOUR_MS
+    from klinestream.market.topics import MIB, TOPICS
 
     table = Table("topic", "key", "partitions", "kept", "at most a partition", "a record is")
     for topic in TOPICS:

@@ -30,10 +30,9 @@ from klinestream.market.events import (
     TradeWindow,
     Window,
 )
+from klinestream.market.intervals import DAY_MS, HOUR_MS
 
 SYMBOL_PARTITIONS = 4
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
 MIB = 1 << 20
 
 SCHEMA_HEADER = "schema"

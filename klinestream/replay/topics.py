@@ -13,7 +13,8 @@ from heapq import merge
 from klinestream.archive import parquet
 from klinestream.archive.files import Files, Span, current, date_of
 from klinestream.market.errors import ConfigError
-from klinestream.market.topics import BY_NAME, DAY_MS, Topic
+from klinestream.market.intervals import DAY_MS
+from klinestream.market.topics import BY_NAME, Topic
 from klinestream.runtime.kafka import Publisher, Record
 from klinestream.runtime.sections import KafkaConfig
 from klinestream.runtime.topic_admin import TopicAdmin

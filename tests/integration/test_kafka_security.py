@@ -68,11 +68,10 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         broker.stop()
 
 
-@pytest.fixture(params=["kafka-python", "confluent-kafka"])
-def config(request: pytest.FixtureRequest, secured: str) -> KafkaConfig:
+def config_of(secured: str, client: str) -> KafkaConfig:
     return KafkaConfig(
         bootstrap_servers=secured,
-        client=request.param,
+        client=client,
         security_protocol="SASL_SSL",
         sasl_mechanism="PLAIN",
         sasl_username="alice",
@@ -80,6 +79,11 @@ def config(request: pytest.FixtureRequest, secured: str) -> KafkaConfig:
         ssl_cafile=str(TLS / "authority.pem"),
         connect_timeout_s=5,
     )
+
+
+@pytest.fixture(params=["kafka-python", "confluent-kafka"])
+def config(request: pytest.FixtureRequest, secured: str) -> KafkaConfig:
+    return config_of(secured, request.param)
 
 
 def test_publishes_and_reads(config: KafkaConfig) -> None:
@@ -96,7 +100,7 @@ def test_publishes_and_reads(config: KafkaConfig) -> None:
 
 def test_wrong_password_is_told(config: KafkaConfig) -> None:
     """A wrong password is a BrokerError that says so, and never shows it."""
-    wrong = KafkaConfig(**config.model_dump() | {"sasl_password": "not-this-one"})
+    wrong = KafkaConfig(**config.model_dump() | {"sasl_password": "not-this-one", "connect_timeout_s": 3})
     with pytest.raises(BrokerError, match=r"(?i)authenticat|user's name and password") as caught:
         open_publisher(wrong, "secured")
     assert "not-this-one" not in str(caught.value)
@@ -104,13 +108,14 @@ def test_wrong_password_is_told(config: KafkaConfig) -> None:
 
 def test_unknown_authority_is_refused(config: KafkaConfig) -> None:
     """A broker whose certificate our authorities don't vouch for is not talked to."""
-    wrong = KafkaConfig(**config.model_dump() | {"ssl_cafile": ""})
+    wrong = KafkaConfig(**config.model_dump() | {"ssl_cafile": "", "connect_timeout_s": 3})
     with pytest.raises(BrokerError, match=r"(?i)certificate|SSL"):
         open_publisher(wrong, "secured")
 
 
-def test_clickhouse_reads_with_what_its_environment_says(config: KafkaConfig, tmp_path: Path) -> None:
+def test_clickhouse_reads_with_what_its_environment_says(secured: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """By the configuration that we deploy a Kafka table comes through TLS and the login; none of it can be read from the server."""
+    config = config_of(secured, "confluent-kafka")
     told = {
         name: getattr(config, name) for name in ("bootstrap_servers", "security_protocol", "sasl_mechanism", "sasl_username", "ssl_cafile")
     }
@@ -120,12 +125,10 @@ def test_clickhouse_reads_with_what_its_environment_says(config: KafkaConfig, tm
     publisher.close(10)
     engine = ClickHouse(tmp_path, CLICKHOUSE_CONFIG, secrets)
     engine.start()
-    settings = (
-        f"kafka_topic_list = '{TOPIC}', kafka_group_name = '{config.client}', kafka_format = 'RawBLOB', kafka_flush_interval_ms = 200"
-    )
+    request.addfinalizer(engine.stop)
+    settings = f"kafka_topic_list = '{TOPIC}', kafka_group_name = '{TOPIC}', kafka_format = 'RawBLOB', kafka_flush_interval_ms = 200"
     engine.run(f"CREATE TABLE topic (raw String) ENGINE = Kafka(klinestream_kafka) SETTINGS {settings}")
     engine.run("CREATE TABLE lines (raw String) ENGINE = MergeTree ORDER BY raw")
     engine.run("CREATE MATERIALIZED VIEW reads TO lines AS SELECT raw FROM topic")
     eventually(lambda: "to a table" in engine.run("SELECT raw FROM lines"), 30, "the record is in the table")
     assert PASSWORD not in engine.run("SELECT collection FROM system.named_collections") + engine.run("SHOW CREATE TABLE topic")
-    engine.stop()

@@ -16,10 +16,11 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import OffsetSpec
 from psycopg.errors import UndefinedTable
 
+from klinestream.market.intervals import DAY_MS
 from klinestream.market.ledger import Ledger
 from klinestream.market.partitions import partition_of
 from klinestream.market.tables import BY_NAME, TABLES, Table
-from klinestream.market.topics import DAY_MS, DEAD_LETTERS, FEED_GAPS, INDICATORS, PIPELINE_EVENTS, PREDICTIONS, SIGNALS
+from klinestream.market.topics import DEAD_LETTERS, FEED_GAPS, INDICATORS, PIPELINE_EVENTS, PREDICTIONS, SIGNALS
 from klinestream.runtime.kafka import Record, open_publisher
 from klinestream.runtime.topic_admin import TopicAdmin
 from klinestream.stores.postgres.merging import store as store_batch

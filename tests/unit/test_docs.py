@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from klinestream.market.events import FeedGap, GapSource, GapState, WorkflowCommand, wire_fields
-from klinestream.market.topics import DAY_MS, HOUR_MS, MIB, TOPICS, Topic
+from klinestream.market.intervals import DAY_MS, HOUR_MS
+from klinestream.market.topics import MIB, TOPICS, Topic
 from klinestream.market.workflows import Happened
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -10,7 +10,8 @@ from bench import scale_page
 from bench.scale_costs import Costs, Curve, Line, read, records_a_day
 from bench.scale_model import BUSY, JOBS, LATENCY_MS, Market, kept, limits, needs, servers, viewers_of_a_server
 from bench.scale_pods import MARKETS, pods
-from klinestream.market.topics import CANDLES, DAY_MS, HOUR_MS, KLINES, PROVISIONAL_CANDLES, TOPICS, WINDOWS
+from klinestream.market.intervals import DAY_MS, HOUR_MS
+from klinestream.market.topics import CANDLES, KLINES, PROVISIONAL_CANDLES, TOPICS, WINDOWS
 
 PARTS = (
     "broker",

@@ -16,7 +16,8 @@ import structlog
 
 from klinestream.market.errors import BrokerError
 from klinestream.market.events import SECOND_MS
-from klinestream.market.topics import CANDLE_HISTORY, DAY_MS, PIPELINE_EVENTS
+from klinestream.market.intervals import DAY_MS
+from klinestream.market.topics import CANDLE_HISTORY, PIPELINE_EVENTS
 from klinestream.replay.repairs.candle_topics import CandleIndex, CandleOutcome, CandleTopicRepair
 from klinestream.replay.repairs.candles import Reach, reaches
 from klinestream.replay.repairs.index import CLUSTERS_MOST, Cluster, RepairIndex

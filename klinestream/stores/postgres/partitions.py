@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from psycopg import errors, sql
 
+from klinestream.market.intervals import DAY_MS
 from klinestream.market.tables import Span, Table
-from klinestream.market.topics import DAY_MS
 from klinestream.stores.postgres import timescale
 from klinestream.stores.postgres.connecting import Database
 

@@ -19,8 +19,9 @@ from klinestream.market import decimals
 from klinestream.market.codec import decode_event, decode_gap, decode_id_gap
 from klinestream.market.errors import RecordError
 from klinestream.market.events import Kind, wire_fields
+from klinestream.market.intervals import DAY_MS
 from klinestream.market.tables import Better, Table
-from klinestream.market.topics import DAY_MS, FEED_GAPS, ID_GAPS
+from klinestream.market.topics import FEED_GAPS, ID_GAPS
 from klinestream.runtime.kafka import Record
 from klinestream.stores.postgres.partitions import first_kept_ms
 
