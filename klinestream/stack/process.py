@@ -12,12 +12,13 @@ from pathlib import Path
 import psutil
 
 from klinestream.market.errors import StackError
+from klinestream.runtime import processes
+from klinestream.runtime.processes import signal_group
 
 # Inherited by everything that a stack starts, Flink's Python workers included, so that it can be found again whoever its parent is by then.
 MARK = "_KLINESTREAM_STACK"
 LOG_BYTES = 8 << 20
 _POLL_S = 0.02
-_LOOKS_IN_VAIN = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Process:
         """The exit code (negative: the signal) once it has ended; what was left of its group is then gone too."""
         code = self._child.poll()
         if code is not None:
-            self._signal_group(signal.SIGKILL)
+            signal_group(self._child.pid, signal.SIGKILL)
         return code
 
     def ask_to_end(self) -> None:
@@ -71,7 +72,7 @@ class Process:
 
     def kill(self) -> None:
         """SIGKILL for the whole group; returns when the process itself is gone."""
-        self._signal_group(signal.SIGKILL)
+        signal_group(self._child.pid, signal.SIGKILL)
         self._child.wait()
 
     def stop(self, within_s: float) -> None:
@@ -95,46 +96,12 @@ class Process:
             log.seek(max(0, self.log.stat().st_size - 4096))
             return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
 
-    def _signal_group(self, number: signal.Signals) -> None:
-        # PermissionError: macOS says so of a group of zombies.
-        try:
-            os.killpg(self._child.pid, number)
-        except (ProcessLookupError, PermissionError):
-            return
-
 
 def marked(prefix: str) -> Iterator[psutil.Process]:
     """Running processes whose mark starts with `prefix`, wherever they hang in the tree; this one not among them."""
-    for process in psutil.process_iter():
-        try:
-            if (
-                process.pid != os.getpid()
-                and process.status() != psutil.STATUS_ZOMBIE
-                and process.environ().get(MARK, "").startswith(prefix)
-            ):
-                yield process
-        except (psutil.Error, OSError):
-            continue  # it has ended, or belongs to somebody else
+    return processes.marked(MARK, lambda mark: mark.startswith(prefix))
 
 
 def sweep(prefix: str, within_s: float = 5.0) -> int:
     """Kill all marked processes until none is left; returns how many there were. Raises StackError if some stay."""
-    killed: set[int] = set()
-    deadline = time.monotonic() + within_s
-    looks_in_vain = 0
-    # Twice: a process that has only just begun its program doesn't show its environment, and so its mark, for a moment.
-    while looks_in_vain < _LOOKS_IN_VAIN:
-        left = list(marked(prefix))
-        looks_in_vain = 0 if left else looks_in_vain + 1
-        if left and time.monotonic() > deadline:
-            raise StackError(
-                f"expected to end processes {[process.pid for process in left]} of an earlier run, but they stay: end them by hand"
-            )
-        for process in left:
-            killed.add(process.pid)
-            try:
-                process.kill()
-            except psutil.Error:
-                continue
-        time.sleep(_POLL_S)
-    return len(killed)
+    return processes.sweep(MARK, lambda mark: mark.startswith(prefix), within_s, StackError)

@@ -11,19 +11,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
-
 from klinestream.market.errors import WorkflowError
+from klinestream.runtime import processes
+from klinestream.runtime.processes import signal_group
 
 MARK = "_KLINESTREAM_WORKFLOW"
 LOG_BYTES = 4 << 20
 _POLL_S = 0.1
-_LOOKS_IN_VAIN = 2
-_LOOK_S = 0.02
 _WORDS_MOST = 400
 
 
@@ -67,10 +65,10 @@ class Programs:
     def _end(self, child: "subprocess.Popen[bytes]") -> None:
         """SIGTERM for the whole group, and SIGKILL for what is left of it."""
         if child.poll() is None:
-            _signal_group(child.pid, signal.SIGTERM)
+            signal_group(child.pid, signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 child.wait(self._stop_s)
-        _signal_group(child.pid, signal.SIGKILL)
+        signal_group(child.pid, signal.SIGKILL)
         child.wait()
 
 
@@ -85,14 +83,6 @@ def _waited(child: "subprocess.Popen[bytes]", log: Path, deadline_s: float, stop
     return None
 
 
-def _signal_group(group: int, number: signal.Signals) -> None:
-    # PermissionError: macOS says so of a group of zombies.
-    try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        return
-
-
 def _last_words(log: Path, began: int) -> str:
     with log.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
@@ -103,31 +93,4 @@ def _last_words(log: Path, began: int) -> str:
 
 def sweep(mark: str, within_s: float = 10.0) -> int:
     """Kill what an earlier runner has left running, and wait until it is gone; how many there were. Raises WorkflowError."""
-    killed: set[int] = set()
-    deadline_s = time.monotonic() + within_s
-    in_vain = 0
-    # Twice: a process that has only just begun its program doesn't show its environment, and so its mark, for a moment.
-    while in_vain < _LOOKS_IN_VAIN:
-        left = list(_marked(mark))
-        in_vain = 0 if left else in_vain + 1
-        if left and time.monotonic() > deadline_s:
-            raise WorkflowError(
-                f"expected to end processes {[each.pid for each in left]} of an earlier run, but they stay: end them by hand"
-            )
-        for process in left:
-            killed.add(process.pid)
-            try:
-                process.kill()
-            except psutil.Error:
-                continue
-        time.sleep(_LOOK_S)
-    return len(killed)
-
-
-def _marked(mark: str) -> Iterator[psutil.Process]:
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark:
-                yield process
-        except (psutil.Error, OSError):
-            continue  # it has ended, or belongs to somebody else
+    return processes.sweep(MARK, lambda found: found == mark, within_s, WorkflowError)
