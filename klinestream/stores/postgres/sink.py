@@ -4,14 +4,17 @@
               half a second, or      ▲
               when it is full        └── refused? all of it is read again from where the database says
 
+While one batch is written, by a thread of its own, the next one is gathered and folded; there are never more than these two.
 Rows and positions stand or fall together, and a record that is stored again changes nothing. So kills at any moment, restarts, replays and
 a second sink beside this one all come to the same tables. While the database is away nothing is read: the topics hold it.
 """
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 
 import structlog
 from psycopg import errors
@@ -28,6 +31,7 @@ from klinestream.stores.postgres import merging, migrating, positions
 from klinestream.stores.postgres.connecting import Database, asking, connect
 from klinestream.stores.postgres.letters import Letters
 from klinestream.stores.postgres.metrics import PostgresMetrics
+from klinestream.stores.postgres.overlapping import overlapped
 from klinestream.stores.postgres.partitions import Partitions
 from klinestream.stores.postgres.patience import Patience, again_and_again
 from klinestream.stores.postgres.positions import Found, Start
@@ -59,6 +63,18 @@ def run(config: Config, from_beginning: bool = False) -> None:
     log.info("stopped")
 
 
+@dataclass(frozen=True, slots=True)
+class _Gathered:
+    """Records that were read and are not stored yet."""
+
+    records: Sequence[Record]
+    batch: Batch
+    published_ms: int
+    """When the oldest of them was published."""
+    since_s: float
+    """Since when they wait for the database, in seconds of the monotonic clock."""
+
+
 class Sink:
     """Reads topics on from where the tables stand. Not for several threads at once."""
 
@@ -81,17 +97,15 @@ class Sink:
         self._kafka_fault, self.database_fault = "not connected to Kafka yet", "not connected to PostgreSQL yet"
         self.kafka_patience, self.database_patience = Patience(), Patience()
         self.positions: dict[Place, int] = {}
-        self.oldest_ms = 0
-        """When the oldest record was published that was read and is not stored; 0 for none."""
-        self.waiting_since_s = 0.0
-        """Since when records that were read wait for the database; 0 for none."""
-        metrics.oldest.set_function(lambda: (self.now_ms() - self.oldest_ms) / 1000 if self.oldest_ms else 0.0)
+        self.waiting: deque[_Gathered] = deque()
+        """What was read and is not stored, the batch that is written first."""
+        metrics.oldest.set_function(lambda: max((self.now_ms() - one.published_ms for one in tuple(self.waiting)), default=0) / 1000)
 
     def faults(self) -> list[str]:
         """What is wrong right now."""
         faults = [fault for fault in (self._kafka_fault, self.database_fault) if fault]
-        since_s = self.waiting_since_s
-        if since_s and (waited_s := time.monotonic() - since_s) > _SLOW_S:
+        waited_s = max((time.monotonic() - one.since_s for one in tuple(self.waiting)), default=0.0)
+        if waited_s > _SLOW_S:
             faults.append(f"a batch has waited for {waited_s:.0f} s for PostgreSQL")
         return faults
 
@@ -123,7 +137,8 @@ class Sink:
 
     def _database_trouble(self, error: BaseException, wait_s: float) -> None:
         self.database_fault = str(error)
-        self.oldest_ms = self.oldest_ms or self.now_ms()
+        if not self.waiting:
+            self.waiting.append(_Gathered((), Batch(), self.now_ms(), time.monotonic()))
         self.metrics.failures.labels("database").inc()
         self.metrics.up.set(0)
         log.warning("database in trouble, trying again", reason=str(error), again_in_s=round(wait_s, 2))
@@ -157,13 +172,8 @@ class _Session:
         self._begin()
         sink.database_fault = ""
         sink.metrics.up.set(1)
-        while not sink.ending.is_set():
-            self._look_after()
-            records = self._gather()
-            if records:
-                self._store(records)
-                sink.database_patience.reset()
-            sink.kafka_patience.reset()
+        # What looks after the tables uses the same connection.
+        overlapped(self._gather, self._store, self._look_after, sink.ending)
 
     def _begin(self) -> None:
         """Read on from where the database says."""
@@ -188,6 +198,7 @@ class _Session:
         positions.note(self._connection, {place: offset for place, offset in assigned.items() if place not in known}, self._ids)
         self._reader.assign(assigned)
         sink.positions = assigned
+        sink.waiting.clear()  # what a failed session had read is read again
         log.info("storing", tables=len(sink.tables), partitions=len(assigned), schema=sink.config.postgres.namespace)
 
     def _tell(self, place: Place, begin: Start) -> None:
@@ -219,8 +230,8 @@ class _Session:
                 raise BrokerError("a topic was made anew, or is gone: connecting to Kafka again")
             self._sink.measure_lag(self._reader)
 
-    def _gather(self) -> list[Record]:
-        """What has come, for as long as a batch is gathered."""
+    def _gather(self) -> _Gathered | None:
+        """What has come, for as long as a batch is gathered; None for nothing."""
         own, sink = self._sink.config.postgres, self._sink
         records: list[Record] = []
         size, until_s = 0, 0.0
@@ -235,29 +246,34 @@ class _Session:
             size += sum(len(record.value or b"") for record in got)
             if not records:
                 break
-        if records:
-            sink.waiting_since_s = sink.waiting_since_s or time.monotonic()
-            sink.oldest_ms = sink.oldest_ms or min(map(_published_ms, records))
-        return records
-
-    def _store(self, records: Sequence[Record]) -> None:
-        """Store records; where one of them is refused for what it holds, all others."""
-        sink = self._sink
-        batch = batch_of(records, sink.shapes, sink.now_ms())
+        sink.kafka_patience.reset()
+        if not records:
+            return None
         began_s = time.monotonic()
+        gathered = _Gathered(records, batch_of(records, sink.shapes, sink.now_ms()), min(map(_published_ms, records)), began_s)
+        sink.waiting.append(gathered)
+        return gathered
+
+    def _store(self, gathered: _Gathered) -> None:
+        """Store what was gathered."""
+        sink, began_s = self._sink, time.monotonic()
+        self._write_usable(gathered.records, gathered.batch)
+        sink.database_patience.reset()
+        sink.metrics.seconds.observe(time.monotonic() - began_s)
+        sink.metrics.stored.set(sink.now_ms() / 1000)
+        sink.waiting.popleft()
+
+    def _write_usable(self, records: Sequence[Record], batch: Batch) -> None:
+        """Write records; where one of them is refused for what it holds, all others."""
         try:
             self._write(batch)
         except _REFUSED as error:
             if len(records) > 1:
                 middle = len(records) // 2
-                self._store(records[:middle])
-                self._store(records[middle:])
+                for half in (records[:middle], records[middle:]):
+                    self._write_usable(half, batch_of(half, self._sink.shapes, self._sink.now_ms()))
                 return
-            batch = Batch(positions=batch.positions, records=batch.records, bad=[(records[0], f"PostgreSQL: {_first_line(error)}")])
-            self._write(batch)
-        sink.metrics.seconds.observe(time.monotonic() - began_s)
-        sink.metrics.stored.set(sink.now_ms() / 1000)
-        sink.oldest_ms, sink.waiting_since_s = 0, 0.0
+            self._write(Batch(positions=batch.positions, records=batch.records, bad=[(records[0], f"PostgreSQL: {_first_line(error)}")]))
 
     def _write(self, batch: Batch) -> None:
         sink = self._sink
