@@ -17,7 +17,7 @@ from klinestream.market.errors import OffsetsError
 from klinestream.market.events import DeadLetter, LateKline, PipelineEvent
 from klinestream.market.lines import record_line, window_lines
 from klinestream.market.partitions import partition_of
-from klinestream.market.topics import DEAD_LETTERS, KLINE_REPAIRS, KLINES, LATE_DATA, PIPELINE_EVENTS, WINDOWS, Topic
+from klinestream.market.topics import DEAD_LETTERS, KLINE_REPAIRS, KLINES, LATE_DATA, PIPELINE_EVENTS, SYMBOL_PARTITIONS, WINDOWS, Topic
 from klinestream.market.windows import Step, WindowEngine, WindowSettings
 
 # A type of its own for the engine's Python objects: pickled by PyFlink as they cross to the JVM and back.
@@ -62,12 +62,35 @@ def sorted_by_offset(shard: int, offsets: Ints) -> tuple[Ints, Ints]:
     return offsets[order], order
 
 
+class EventTimes:
+    """When a job's events are told: no two of a kind at the same millisecond, since a component, an event and its time are one event.
+
+    Shards run side by side and know nothing of each other, so they take turns at the milliseconds.
+    """
+
+    def __init__(self) -> None:
+        """None told yet."""
+        self._last: dict[int, int] = {}
+
+    def next_ms(self, shard: int, now_ms: int) -> int:
+        """The time of the next event.
+
+        >>> times = EventTimes()
+        >>> times.next_ms(0, 1001), times.next_ms(1, 1001), times.next_ms(0, 1001)
+        (1000, 1001, 1004)
+        """
+        turn_ms = now_ms - now_ms % SYMBOL_PARTITIONS + shard
+        self._last[shard] = max(turn_ms, self._last.get(shard, 0) + SYMBOL_PARTITIONS)
+        return self._last[shard]
+
+
 class OffsetsCheck:
     """Checks that batches continue their partitions. The first one after a restore may not: then an event says so."""
 
     def __init__(self, component: str) -> None:
         """`component`: which part the event is from."""
         self._component = component
+        self._times = EventTimes()
         self._seen: set[tuple[str, int]] = set()
 
     def skipped(self, topic: str, shard: int, expected: int | None, first: int, now_ms: int) -> str | None:
@@ -80,7 +103,8 @@ class OffsetsCheck:
         if not new:
             raise OffsetsError(f"{said}: a batch was lost or came twice; the job resumes from its checkpoint")
         detail = f"{said}: the records between were deleted, or the topic was made anew"
-        return record_line(self._component, now_ms, encode_event(PipelineEvent(self._component, "offsets_skipped", now_ms, detail)))
+        event = PipelineEvent(self._component, "offsets_skipped", self._times.next_ms(shard, now_ms), detail)
+        return record_line(self._component, now_ms, encode_event(event))
 
 
 def dead_letter_lines(topic: Topic, shard: int, rejected: Sequence[Rejected], now_ms: int) -> list[str]:

@@ -10,7 +10,7 @@ from pyflink.common import Row, Types
 from pyflink.datastream.functions import KeyedCoProcessFunction, MapFunction, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
-from jobs.operators import OBJECT, OffsetsCheck, Parsed, Rejected, dead_letter_lines, sorted_by_offset
+from jobs.operators import OBJECT, EventTimes, OffsetsCheck, Parsed, Rejected, dead_letter_lines, sorted_by_offset
 from klinestream.market import trade_batch
 from klinestream.market.batch import KlineBatch
 from klinestream.market.codec import encode_event
@@ -114,7 +114,7 @@ class TradeWindows(KeyedCoProcessFunction):  # type: ignore[misc]  # PyFlink shi
         self.saved = runtime_context.get_state(ValueStateDescriptor("saved", OBJECT))
         self.journal = runtime_context.get_map_state(MapStateDescriptor("journal", Types.INT(), OBJECT))
         self.shards: dict[int, Shard] = {}
-        self.check = OffsetsCheck(COMPONENT)
+        self.check, self.times = OffsetsCheck(COMPONENT), EventTimes()
         group = runtime_context.get_metrics_group().add_group("klinestream")
         counted = (
             *("trades", "windows", "repeats", "back_in_time", "contradictions", "holes", "dead_letters"),
@@ -139,7 +139,7 @@ class TradeWindows(KeyedCoProcessFunction):  # type: ignore[misc]  # PyFlink shi
         entry = (parsed.batch, topic.name, parsed.last + 1)
         step = shard.take(entry)
         self._save(shard, entry)
-        lines = outputs(number, parsed, step, now_ms)
+        lines = outputs(number, parsed, step, now_ms, self.times)
         self._count(step, len(lines[DEAD_LETTERS.name]))
         for name, block in lines.items():
             for begin in range(0, len(block), LINES_MOST):
@@ -172,7 +172,7 @@ class TradeWindows(KeyedCoProcessFunction):  # type: ignore[misc]  # PyFlink shi
             self.counters[name].inc(count)
 
 
-def outputs(shard: int, parsed: ParsedTrades | Parsed, step: TradeStep, now_ms: int) -> dict[str, list[str]]:
+def outputs(shard: int, parsed: ParsedTrades | Parsed, step: TradeStep, now_ms: int, times: EventTimes) -> dict[str, list[str]]:
     """Topic → lines of all that one batch led to."""
     rejected: list[Rejected] = []
     if isinstance(parsed, ParsedTrades):
@@ -180,10 +180,10 @@ def outputs(shard: int, parsed: ParsedTrades | Parsed, step: TradeStep, now_ms: 
         rejected = parsed.rejected + [
             Rejected(int(parsed.offsets[row]), reason, encode_event(parsed.batch.trade(row))) for row, reason in step.unusable
         ]
-    events = [PipelineEvent(COMPONENT, "kline_differs", now_ms, str(each)) for each in step.differences[:_DIFFERENCES_TOLD]]
+    details = [str(each) for each in step.differences[:_DIFFERENCES_TOLD]]
     if len(step.differences) > _DIFFERENCES_TOLD:
-        more = f"{len(step.differences) - _DIFFERENCES_TOLD} more of partition {shard} in the same batch"
-        events.append(PipelineEvent(COMPONENT, "kline_differs", now_ms, more))
+        details.append(f"{len(step.differences) - _DIFFERENCES_TOLD} more of partition {shard} in the same batch")
+    events = [PipelineEvent(COMPONENT, "kline_differs", times.next_ms(shard, now_ms), detail) for detail in details]
     return {
         TRADE_WINDOWS.name: [line for rows in step.windows for line in rows.lines()],
         DEAD_LETTERS.name: dead_letter_lines(TRADES, shard, rejected, now_ms),

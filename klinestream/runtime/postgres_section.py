@@ -25,7 +25,7 @@ class PostgresConfig(Section):
     keep_days: dict[str, Annotated[int, Field(ge=0, le=36_500)]] = {}  # noqa: RUF012  # a model copies it
     """Days that a table keeps, by its name, as in `{windows = 30}`; 0 for ever; of others what docs/postgres.md says."""
     batch_rows: Annotated[int, Field(ge=100, le=1_000_000)] = 20_000
-    """Records in one transaction at most: what is in memory at once, and read again after a trouble."""
+    """Records in one transaction at most; twice as many are in memory at most, and read again after a trouble."""
     batch_s: Seconds = 0.5
     """How long records are gathered before they are written."""
     statement_s: Seconds = 120.0

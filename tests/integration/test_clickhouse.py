@@ -105,7 +105,12 @@ def _read_again(engine: ClickHouse, wanted: dict[str, dict[tuple[int, int], byte
     for statement in statements(source=Source(group="again")):
         engine.run(statement)
     right = {table.topic.name: len(wanted[table.name]) for table in TABLES}
-    eventually(lambda: _committed(engine) == right, SOON_S, "all was read and stored once more")
+    # A late heartbeat moves a consumer's partitions, and what was not committed is read once more.
+    eventually(
+        lambda: all(_committed(engine).get(topic, 0) >= count for topic, count in right.items()),
+        SOON_S,
+        "all was read and stored once more",
+    )
 
 
 def _committed(engine: ClickHouse) -> dict[str, int]:

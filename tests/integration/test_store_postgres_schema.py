@@ -1,6 +1,6 @@
 """The schema of the PostgreSQL store, made by its scripts on a real server."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,10 +8,13 @@ from psycopg.errors import InsufficientPrivilege
 
 from klinestream.market.errors import SchemaError
 from klinestream.market.tables import BY_NAME, TABLES, Table
-from klinestream.stores.postgres import timescale
+from klinestream.runtime.config import Config
+from klinestream.stores.postgres import merging, timescale
+from klinestream.stores.postgres.connecting import connect
 from klinestream.stores.postgres.ddl import COLLATED, TYPES
 from klinestream.stores.postgres.migrating import Script, migrate, require_current, scripts
 from klinestream.stores.postgres.partitions import Partitions
+from klinestream.stores.postgres.rows import Batch
 from tests.integration.running_postgres import TestPostgres, running_postgres
 
 DOCS = Path(__file__).parents[2] / "docs" / "postgres.md"
@@ -122,12 +125,51 @@ def test_a_reader_s_rights_are_those_of_the_page(migrated: TestPostgres) -> None
             connection.execute("DELETE FROM windows")
 
 
+def test_tables_are_locked_in_one_order(migrated: TestPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever table's record came first: two sinks side by side would wait for each other."""
+    copied = list[str]()
+    monkeypatch.setattr(merging, "copy", lambda _connection, name, _rows: copied.append(name))
+    with migrated.connect() as connection:
+        for names in (("windows", "candles"), ("candles", "windows")):
+            merging.store(connection, BY_NAME, Batch(rows={name: {} for name in names}), {})
+    assert copied[:2] == copied[2:]
+
+
+def test_a_machine_that_goes_holds_no_locks_for_long(migrated: TestPostgres, configured: Callable[..., Config]) -> None:
+    """The server ends a transaction whose client has gone without a word, by limits that our connections set."""
+    with connect(configured(postgres=migrated.config())) as connection:
+        names = ("idle_in_transaction_session_timeout", "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
+        assert [connection.execute(f"SHOW {name}".encode()).fetchone() for name in names] == [("2min",), ("10",), ("5",), ("4",)]
+
+
+def test_timescaledb_is_called_where_it_stands(migrated: TestPostgres) -> None:
+    """Its functions stand in the extension's schema, which no search path of ours holds. Here they are stand-ins: it isn't there itself."""
+    with migrated.connect("public") as connection, connection.transaction(force_rollback=True):
+        for statement in (
+            "SET LOCAL allow_system_table_mods = on",
+            "INSERT INTO pg_extension SELECT 1, 'timescaledb', extowner, 'public'::regnamespace, true, '0' FROM pg_extension LIMIT 1",
+            "CREATE TABLE made (name text)",
+            "CREATE FUNCTION create_hypertable(name regclass, by name, chunk_time_interval interval) RETURNS void "
+            "LANGUAGE sql BEGIN ATOMIC INSERT INTO public.made VALUES (name::text || ' by ' || by); END",
+            "CREATE FUNCTION drop_chunks(name regclass, older_than timestamptz) RETURNS SETOF text "
+            "LANGUAGE sql BEGIN ATOMIC SELECT name::text || older_than; END",
+        ):
+            connection.execute(statement.encode())
+        migrate(connection, "chunked")
+        made = {name.rpartition(".")[2] for (name,) in connection.execute("SELECT name FROM public.made").fetchall()}
+        assert made == {f"{table.name} by {table.time}" for table in TABLES}
+        assert Partitions(connection).drop_expired(BY_NAME["windows"], 7, 1_700_000_000_000) == 1
+
+
 def test_scripts_for_timescaledb_differ_in_partitions_alone() -> None:
     """Each table becomes a hypertable on its time, with chunks of its span; all else stays. Not run: the extension isn't here."""
     first = scripts()[0].text
-    changed = timescale.adapted(first)
+    changed = timescale.adapted(first, "extensions")
     assert "PARTITION BY" not in changed
     for table in TABLES:
-        assert f"SELECT create_hypertable('{table.name}', '{table.time}', chunk_time_interval => interval '1 {table.span}');" in changed
+        assert (
+            f"SELECT extensions.create_hypertable('{table.name}', '{table.time}', chunk_time_interval => interval '1 {table.span}');"
+            in changed
+        )
     kept = [line for line in changed.splitlines() if "create_hypertable" not in line]
     assert kept == [");" if line.startswith(") PARTITION BY") else line for line in first.splitlines()]

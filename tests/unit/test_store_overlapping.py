@@ -72,7 +72,7 @@ def test_the_next_one_is_gathered_meanwhile() -> None:
 
 
 def test_nothing_is_stored_after_a_failure() -> None:
-    """What a batch is refused for is raised; the one gathered meanwhile is not stored, since it would set its position past what is lost."""
+    """What a batch is refused for is raised; the one gathered meanwhile is not stored, or its position would lie past what is lost."""
     batches = Batches(10, refused=4)
     with pytest.raises(StoreError, match="refused"):
         batches.run()

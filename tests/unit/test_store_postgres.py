@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from klinestream.market.errors import ConfigError, SchemaError, StoreError
@@ -13,6 +14,7 @@ from klinestream.stack import plans
 from klinestream.stack.checks import ports
 from klinestream.stack.jobs import Cluster
 from klinestream.stack.layout import Layout
+from klinestream.stores.postgres.connecting import connect, stack_passfile
 from klinestream.stores.postgres.patience import Patience, again_and_again
 
 Configured = Callable[..., Config]
@@ -64,6 +66,26 @@ def test_the_stack_runs_a_server_unless_another_one_is_named(configured: Configu
     assert parts(theirs)["postgres"].needs == ("topics",)
     assert "stack.postgres_port" in ports(ours, True, ("postgres",))
     assert "stack.postgres_port" not in ports(theirs, True, ("postgres",))
+
+
+def test_the_stack_s_password_file_is_for_the_stack_s_database(
+    configured: Configured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `up --with postgres` left in this folder doesn't take the place of PGPASSFILE for a database elsewhere."""
+    given = list[object]()
+
+    def refuse(_address: str, **settings: object) -> None:
+        given.append(settings.get("passfile"))
+        raise psycopg.OperationalError("away")
+
+    monkeypatch.setattr(psycopg, "connect", refuse)
+    file = stack_passfile(configured(stack={"state_dir": tmp_path}))
+    file.parent.mkdir()
+    file.touch()
+    for url in ("postgresql://klinestream@127.0.0.1:5433/klinestream", "postgresql://me@db.example/x", "postgresql://me@127.0.0.1/x"):
+        with pytest.raises(StoreError, match="away"):
+            connect(configured(stack={"state_dir": tmp_path}, postgres={"url": url}))
+    assert given == [str(file), None, None]
 
 
 def test_failures_are_tried_again_until_the_end_is_asked_for() -> None:

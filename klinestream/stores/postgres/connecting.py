@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 
 from klinestream.market.errors import StoreError
@@ -16,6 +17,7 @@ _CONNECT_S = 5
 # A database whose machine has gone says nothing: after this long without an answer on the network it counts as away.
 _SILENT_MS = 30_000
 _LOCK_S = 10
+_STACK_HOST = "127.0.0.1"
 
 
 def connect(config: Config) -> Database:
@@ -31,8 +33,8 @@ def connect(config: Config) -> Database:
     }
     if password := own.password.get_secret_value():
         settings["password"] = password
-    elif (passfile := stack_passfile(config)).exists():
-        settings["passfile"] = str(passfile)  # libpq takes of it only what is for this very address
+    elif _is_the_stack_s(config) and (passfile := stack_passfile(config)).exists():
+        settings["passfile"] = str(passfile)
     with asking("connect"):
         connection = psycopg.connect(own.url, autocommit=True, **settings)  # type: ignore[arg-type]  # libpq takes text and numbers
         try:
@@ -41,6 +43,11 @@ def connect(config: Config) -> Database:
                 "timezone": "UTC",
                 "statement_timeout": f"{own.statement_s:g}s",
                 "lock_timeout": f"{_LOCK_S}s",
+                # Where this machine goes in the middle of a batch, the server must not hold its locks against the one that takes over.
+                "idle_in_transaction_session_timeout": f"{own.statement_s:g}s",
+                "tcp_keepalives_idle": "10",
+                "tcp_keepalives_interval": "5",
+                "tcp_keepalives_count": "4",
             }.items():
                 connection.execute("SELECT set_config(%s, %s, false)", (name, value))
         except BaseException:
@@ -52,6 +59,12 @@ def connect(config: Config) -> Database:
 def stack_passfile(config: Config) -> Path:
     """Where `klinestream up --with postgres` keeps its database's password."""
     return config.stack.state_dir.absolute() / "postgres" / "pgpass"
+
+
+def _is_the_stack_s(config: Config) -> bool:
+    """Whether it is the database of `klinestream up --with postgres`; for another one libpq looks for the password where it always does."""
+    address = conninfo_to_dict(config.postgres.url)
+    return (address.get("host"), address.get("port")) == (_STACK_HOST, str(config.stack.postgres_port))
 
 
 @contextmanager

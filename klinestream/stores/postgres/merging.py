@@ -85,7 +85,7 @@ def store(connection: Database, tables: Mapping[str, Table], batch: Batch, topic
     """Write a batch, all of it or nothing; its partitions have to be there. Returns table → rows that are new or changed."""
     changed = {}
     with connection.transaction(), connection.cursor() as cursor:
-        for name, rows in batch.rows.items():
+        for name, rows in sorted(batch.rows.items()):  # whatever came first: two that write at once take their locks in the same order
             table = tables[name]
             cursor.execute(staging(table, staging_name(table)).encode())
             copy(connection, staging_name(table), rows.values())

@@ -80,9 +80,9 @@ def migrate(connection: Database, schema: str, known: Sequence[Script] | None = 
         if not is_migrated(connection, schema):
             connection.execute(_LEDGER)
         todo = pending(known, applied(connection))
-        hypertables = timescale.is_installed(connection)
+        functions = timescale.schema_of(connection)
         for script in todo:
-            connection.execute((timescale.adapted(script.text) if hypertables else script.text).encode())
+            connection.execute((timescale.adapted(script.text, functions) if functions else script.text).encode())
             connection.execute(
                 "INSERT INTO schema_migrations (version, name, checksum) VALUES (%s, %s, %s)",
                 (script.version, script.name, script.checksum),

@@ -66,12 +66,12 @@ class Partitions:
     def __init__(self, connection: Database) -> None:
         """Looks whether TimescaleDB makes them."""
         self._connection = connection
-        self._hypertables = timescale.is_installed(connection)
+        self._timescale = timescale.schema_of(connection)
         self._known: set[str] = set()
 
     def require(self, table: Table, times_ms: Iterable[int]) -> None:
         """See that there are partitions for all these times."""
-        if self._hypertables:
+        if self._timescale is not None:
             return
         for begin in sorted({start_ms(table.span, time_ms) for time_ms in set(times_ms)}):
             if name_of(table, begin) not in self._known:
@@ -86,8 +86,8 @@ class Partitions:
         if not keep_days:
             return 0
         kept_ms = first_kept_ms(table.span, keep_days, now_ms)
-        if self._hypertables:
-            return timescale.drop_before(self._connection, table, kept_ms)
+        if self._timescale is not None:
+            return timescale.drop_before(self._connection, self._timescale, table, kept_ms)
         dropped = 0
         for name in [name for name, begin in self.existing(table) if begin < kept_ms]:
             try:

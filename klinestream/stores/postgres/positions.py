@@ -71,6 +71,15 @@ def note(connection: Database, offsets: Mapping[tuple[str, int], int], topic_ids
         )
 
 
+def go_on(connection: Database, starts: Mapping[tuple[str, int], int]) -> None:
+    """Raise positions past what the broker dropped; another sink may be further already."""
+    for (topic_id, partition), offset in starts.items():
+        connection.execute(
+            "UPDATE positions SET next_offset = greatest(next_offset, %s) WHERE topic_id = %s AND partition = %s",
+            (offset, topic_id, partition),
+        )
+
+
 def set_back(connection: Database, starts: Mapping[tuple[str, int], int]) -> None:
     """Lower positions, where a broker lost what was stored."""
     for (topic_id, partition), offset in starts.items():

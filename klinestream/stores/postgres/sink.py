@@ -132,6 +132,7 @@ class Sink:
 
     def _kafka_trouble(self, error: BaseException, wait_s: float) -> None:
         self._kafka_fault = str(error)
+        self.waiting.clear()  # read again; until then nothing waits for the database
         self.metrics.failures.labels("kafka").inc()
         log.warning("kafka in trouble, trying again", reason=str(error), again_in_s=round(wait_s, 2))
 
@@ -177,7 +178,7 @@ class _Session:
 
     def _begin(self) -> None:
         """Read on from where the database says."""
-        sink, assigned = self._sink, dict[Place, int]()
+        sink, assigned, anew = self._sink, dict[Place, int](), list[str]()
         self._ids = self._admin.identities(sink.topics)
         if missing := [topic.name for topic in sink.topics if topic.name not in self._ids]:
             raise BrokerError(unknown_topic(missing[0]))
@@ -188,29 +189,31 @@ class _Session:
         known = {(topic, partition) for topic, topic_id in self._ids.items() for of, partition in held if of == topic_id}
         for topic, topic_id in self._ids.items():
             if positions.known_before(self._connection, topic, topic_id):
-                sink.metrics.anew.labels(topic).inc()
-                log.warning("a topic was made anew: it is read from its first record, and rows of the old one stay", topic=topic)
+                anew.append(topic)
             for partition, (first, end) in self._reader.bounds(topic).items():
                 begin = positions.start(held.get((topic_id, partition)), first, end)
                 self._tell((topic, partition), begin)
                 assigned[topic, partition] = begin.offset
         # A partition that was empty so far has a position too: what is dropped of it from now on is missed.
         positions.note(self._connection, {place: offset for place, offset in assigned.items() if place not in known}, self._ids)
+        for topic in anew:
+            sink.metrics.anew.labels(topic).inc()
+            log.warning("a topic was made anew: it is read from its first record, and rows of the old one stay", topic=topic)
         self._reader.assign(assigned)
         sink.positions = assigned
         sink.waiting.clear()  # what a failed session had read is read again
         log.info("storing", tables=len(sink.tables), partitions=len(assigned), schema=sink.config.postgres.namespace)
 
     def _tell(self, place: Place, begin: Start) -> None:
-        """What was found where a partition goes on: counted, logged, and told to who watches the pipeline."""
+        """What was found where a partition goes on: counted, logged, and told to who watches the pipeline; then its position says so."""
         topic, partition = place
         if begin.found is Found.NOTHING:
             return
         log.error(begin.found.value, topic=topic, partition=partition, lost=begin.lost, goes_on_at=begin.offset)
-        if begin.found is Found.SHORTER:
-            positions.set_back(self._connection, {(self._ids[topic], partition): begin.offset})
         detail = f"{topic}, partition {partition}: {begin.found.value}; {begin.lost} lost, goes on at {begin.offset}"
         self._letters.skipped(detail, self._sink.now_ms())
+        note = positions.set_back if begin.found is Found.SHORTER else positions.go_on
+        note(self._connection, {(self._ids[topic], partition): begin.offset})
         self._sink.metrics.lost.labels(topic).inc(begin.lost)
 
     def _look_after(self) -> None:
@@ -246,8 +249,9 @@ class _Session:
             size += sum(len(record.value or b"") for record in got)
             if not records:
                 break
-        sink.kafka_patience.reset()
         if not records:
+            if not sink.waiting:
+                sink.kafka_patience.reset()
             return None
         began_s = time.monotonic()
         gathered = _Gathered(records, batch_of(records, sink.shapes, sink.now_ms()), min(map(_published_ms, records)), began_s)
@@ -257,14 +261,18 @@ class _Session:
     def _store(self, gathered: _Gathered) -> None:
         """Store what was gathered."""
         sink, began_s = self._sink, time.monotonic()
+        if gathered.batch.bad:
+            # Before the positions: what is told twice is harmless, what is not told is not.
+            self._letters.bad(gathered.batch.bad, sink.now_ms())
         self._write_usable(gathered.records, gathered.batch)
         sink.database_patience.reset()
+        sink.kafka_patience.reset()  # dead letters went well too
         sink.metrics.seconds.observe(time.monotonic() - began_s)
         sink.metrics.stored.set(sink.now_ms() / 1000)
         sink.waiting.popleft()
 
     def _write_usable(self, records: Sequence[Record], batch: Batch) -> None:
-        """Write records; where one of them is refused for what it holds, all others."""
+        """Write records; where one of them is refused for what it holds, all others. What can't be folded was told before."""
         try:
             self._write(batch)
         except _REFUSED as error:
@@ -273,13 +281,12 @@ class _Session:
                 for half in (records[:middle], records[middle:]):
                     self._write_usable(half, batch_of(half, self._sink.shapes, self._sink.now_ms()))
                 return
-            self._write(Batch(positions=batch.positions, records=batch.records, bad=[(records[0], f"PostgreSQL: {_first_line(error)}")]))
+            refused = [(records[0], f"PostgreSQL: {_first_line(error)}")]
+            self._letters.bad(refused, self._sink.now_ms())
+            self._write(Batch(positions=batch.positions, records=batch.records, bad=refused))
 
     def _write(self, batch: Batch) -> None:
         sink = self._sink
-        if batch.bad:
-            # Before the positions: what is told twice is harmless, what is not told is not.
-            self._letters.bad(batch.bad, sink.now_ms())
         for name, rows in batch.rows.items():
             self._partitions.require(sink.tables[name], map(sink.shapes[sink.tables[name].topic.name].time, rows.values()))
         changed = merging.store(self._connection, sink.tables, batch, self._ids)

@@ -20,7 +20,7 @@ from klinestream.stores.postgres.rows import Row, Shape
 
 CLIENT_ID = "klinestream-store-postgres-verify"
 _POLL_S = 0.5
-_SILENT_POLLS = 20  # a topic may end with the markers of transactions, which no reader ever sees
+_SILENT_POLLS = 20
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ def _stored(connection: Database, admin: TopicAdmin, table: Table) -> dict[int, 
 
 
 def _rows(reader: Reader, shape: Shape, ends: dict[int, int], now_ms: int, found: Compared) -> Iterator[Row]:
-    """All rows that the topic gives up to `ends`, each with its offset behind it."""
+    """All rows that the topic gives up to `ends`, each with its offset behind it. Raises BrokerError where it stops giving them."""
     topic = shape.table.topic.name
     at = {partition: first for partition, (first, _) in reader.bounds(topic).items() if partition in ends}
     reader.assign({(topic, partition): first for partition, first in at.items()})
@@ -87,6 +87,11 @@ def _rows(reader: Reader, shape: Shape, ends: dict[int, int], now_ms: int, found
                 continue
             if row is not None:
                 yield (*row, record.offset)
+    # A position is right behind a record that was stored, so there is one to come up to.
+    if any(offset < ends[partition] for partition, offset in at.items()):
+        raise BrokerError(
+            f"expected {topic} up to what is stored of it, but nothing came for {_SILENT_POLLS * _POLL_S:g} s: check the broker"
+        )
 
 
 def _best(table: Table, raw: str) -> str:
