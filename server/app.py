@@ -63,7 +63,7 @@ def create_app(
     `windows` is where the windows come from: over klines, or over trades. `writer` is told what clients look at; it starts and ends
     with the application. `read_gaps` is called in a thread, when somebody asks for gaps.
     """
-    metrics = Metrics()
+    metrics = Metrics(now_ms())
     span_ms = config.history_s * 1000
     history = History(span_ms, windows_most=config.history_s * WINDOWS_A_SECOND_MOST, symbols_most=SYMBOLS_MOST, topic=windows)
     store, books = CandleStore(config.history_candles), BookStore()

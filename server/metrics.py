@@ -10,8 +10,9 @@ _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3
 class Metrics:
     """Every metric of one server."""
 
-    def __init__(self) -> None:
-        """Start all at zero."""
+    def __init__(self, started_ms: int) -> None:
+        """Start all at zero, at this time."""
+        self._newest_end_ms = started_ms
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         name = "klinestream_server_{}".format
@@ -49,7 +50,9 @@ class Metrics:
             registry=self.registry,
             buckets=_LATENCY_BUCKETS,
         )
-        self.data_age_seconds = Gauge(name("data_age_seconds"), "Now less the end of the newest window", registry=self.registry)
+        self.data_age_seconds = Gauge(
+            name("data_age_seconds"), "Now less the end of the newest window; before there is one, since the start", registry=self.registry
+        )
         self.symbols = Gauge(name("symbols"), "Symbols with a window in the history", registry=self.registry)
         self.lag = Gauge(name("lag_records"), "Records in the topic that were not read yet", ["partition"], registry=self.registry)
         self.reconnects = Counter(name("broker_reconnects"), "Times the reader was opened anew", registry=self.registry)
@@ -71,5 +74,7 @@ class Metrics:
     def show_history(self, newest_end_ms: int | None, symbols: int, now_ms: int) -> None:
         """Set what is only known when somebody looks."""
         if newest_end_ms is not None:
-            self.data_age_seconds.set((now_ms - newest_end_ms) / 1000)
+            self._newest_end_ms = newest_end_ms
+        # Without a window the age grows on from the last one, or from the start: who holds nothing must not look fresh.
+        self.data_age_seconds.set((now_ms - self._newest_end_ms) / 1000)
         self.symbols.set(symbols)

@@ -71,7 +71,7 @@ def registries() -> dict[str, CollectorRegistry]:
         "proof": ProofMetrics().registry,
         "model": ModelMetrics().registry,
         "postgres-sink": PostgresMetrics().registry,
-        "server": ServerMetrics().registry,
+        "server": ServerMetrics(started_ms=0).registry,
         "ingest": IngestMetrics().registry,
     }
     for registry in found.values():

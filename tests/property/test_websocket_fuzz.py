@@ -72,7 +72,7 @@ def hub() -> Hub:
     store.candles.put(found.series, found.rows)
     stream = Stream(config, history, store, lambda: NOW_MS)
     stream.begin({kind.topic: {0: 0} for kind in RecordKind}, {})
-    return Hub(config, history, stream, Metrics(), lambda: NOW_MS)
+    return Hub(config, history, stream, Metrics(NOW_MS), lambda: NOW_MS)
 
 
 def window(symbol: str, number: int) -> Entry:

@@ -185,7 +185,7 @@ class TestStream:
         store.begin({0: 0})
         history = History(120_000, windows_most=10, symbols_most=10)
         stream = Stream(ServerConfig(), history, CandleStore(1), lambda: NOW_MS, store)
-        hub = Hub(ServerConfig(), history, stream, Metrics(), lambda: NOW_MS)
+        hub = Hub(ServerConfig(), history, stream, Metrics(NOW_MS), lambda: NOW_MS)
 
         def come(found: Book) -> None:
             store.add(found)
@@ -267,7 +267,7 @@ class TestTradeWindows:
         history = History(120_000, windows_most=10, symbols_most=10, topic=TRADE_WINDOWS)
         history.begin({0: 0})
         stream = Stream(ServerConfig(), history, CandleStore(1), lambda: NOW_MS)
-        hub = Hub(ServerConfig(), history, stream, Metrics(), lambda: NOW_MS)
+        hub = Hub(ServerConfig(), history, stream, Metrics(NOW_MS), lambda: NOW_MS)
         values = [encode_event(trade_window_at("BTCUSDT", NOW_MS + 500 * n, NOW_MS - 9000)) for n in range(2)]
         of_topic = [Record(TRADE_WINDOWS.name, None, value, NOW_MS, partition=0, offset=n) for n, value in enumerate(values)]
         hub.publish([entry_from(each, NOW_MS, TradeWindow) for each in of_topic])

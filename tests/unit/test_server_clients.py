@@ -26,7 +26,7 @@ def hub(**settings: Any) -> Hub:
     history.begin({0: 0})
     config = ServerConfig(**settings)
     stream = Stream(config, history, CandleStore(1), lambda: NOW_MS)
-    return Hub(config, history, stream, Metrics(), lambda: NOW_MS)
+    return Hub(config, history, stream, Metrics(NOW_MS), lambda: NOW_MS)
 
 
 def entry(offset: int, symbol: str = "BTCUSDT") -> Entry:

@@ -36,7 +36,7 @@ class Made:
         self.history.begin({0: 0, 1: 0})
         self.store = CandleStore(10)
         self.stream = Stream(config, self.history, self.store, lambda: NOW_MS)
-        self.hub = Hub(config, self.history, self.stream, Metrics(), lambda: NOW_MS)
+        self.hub = Hub(config, self.history, self.stream, Metrics(NOW_MS), lambda: NOW_MS)
 
     def begin(self, offset: int = 0) -> None:
         self.stream.begin({topic: {0: offset, 1: offset} for topic in TOPICS}, {CANDLES: NOW_MS - 5000})
