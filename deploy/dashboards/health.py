@@ -7,6 +7,9 @@ from klinestream.market.events import GapState
 _P = "klinestream_producer_"
 _S = "klinestream_server_"
 _D = "klinestream_postgres_"
+_F = "klinestream_feed_"
+_NAMED = f"* on (instance) group_left (feed) {_F}info"
+"""Which feed it is tells one metric of each process."""
 # Of two producers side by side one is enough; of one, each connection counts.
 KLINES_AGE = f"min(max by (instance) ({_P}data_age_seconds))"
 SINK_LAG = f"sum by (topic) ({_D}lag_records)"
@@ -47,6 +50,7 @@ def board() -> Board:
     found = Board("klinestream-health", "Pipeline health", "Age, lag, latency, gaps, restarts.", since="now-1h", refresh="5s")
     found.add(*_now(), row("Age and latency"), *_latency(), row("How far behind"), *_lag())
     found.add(row("Missing seconds"), *_gaps(), row("The producer and the exchange"), *_producer())
+    found.add(row("Feeds"), *_feeds())
     return found.add(row("Jobs, server, processes"), *_parts(), rows("Events", "What parts told.", Sql(_EVENTS, Shape.TABLE)))
 
 
@@ -157,6 +161,24 @@ def _producer() -> tuple[Panel, ...]:
         lines("Connections", "Websockets, and those that ended.", connections, unit="none"),
         lines("Klines missing a second", "And what became of them.", missing, unit="none"),
         lines("REST", "Weight, queue, and for how long the exchange wants no request.", asked, unit="none"),
+    )
+
+
+def _feeds() -> tuple[Panel, ...]:
+    age = [metrics(f"min by (feed) (max by (feed, instance) ({_F}data_age_seconds {_NAMED}))", "{{feed}}")]
+    missing = [
+        metrics(f"max by (feed) ({_F}backlog_spans {_NAMED})", "{{feed}}, spans to repair", "A"),
+        metrics(f"sum by (feed) (rate({_F}missing_ids_total[$__rate_interval]) {_NAMED})", "{{feed}}, ids missing a second", "B"),
+        metrics(f"sum by (feed) (increase({_F}check_mismatches_total[$__rate_interval]) {_NAMED})", "{{feed}}, fields that differ", "C"),
+    ]
+    asked = [
+        metrics(f"max by (feed) ({_F}rest_weight {_NAMED})", "{{feed}}, weight used this minute", "A"),
+        metrics(f"max by (feed) ({_F}rest_closed_seconds {_NAMED})", "{{feed}}, seconds closed by the exchange", "B"),
+    ]
+    return (
+        lines("Age of feeds", "The oldest connection of the best process; where nobody trades it grows.", age, unit="s", width=8),
+        lines("Gaps of feeds", "And what the exchange says otherwise than was published.", missing, unit="none", width=8),
+        lines("REST of feeds", "Weight, and for how long the exchange wants no request.", asked, unit="none", width=8),
     )
 
 

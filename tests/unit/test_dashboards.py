@@ -110,6 +110,14 @@ def test_every_metric_is_one_that_a_part_tells(where: str) -> None:
     assert names <= told()
 
 
+@pytest.mark.parametrize("asking", [PANELS, RULES], ids=["panels", "alerts"])
+def test_feeds_are_watched_as_the_producer_is(asking: dict[str, str]) -> None:
+    """Their age, their gaps, their comparisons, the exchange's refusals and their dead letters are drawn, and told."""
+    wanted = ("data_age_seconds", "backlog_spans", "check_mismatches_total", "rest_closed_seconds", "dead_letters_total")
+    asked = {name for expression in asking.values() for name in named(expression)}
+    assert {f"klinestream_feed_{name}" for name in wanted} <= asked
+
+
 def test_every_part_with_metrics_is_scraped() -> None:
     """Each port that docs/operations.md gives for metrics, the server's and ingestion's stand in prometheus.yml."""
     ports = set(re.findall(r"^\| `metrics_port` \| `(\d+)` ", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)) | {
