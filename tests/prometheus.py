@@ -62,6 +62,11 @@ def registries() -> dict[str, CollectorRegistry]:
         metrics.tally(0)
         return metrics.registry
 
+    def sink() -> CollectorRegistry:
+        metrics = PostgresMetrics()
+        metrics.stored.set(1)
+        return metrics.registry
+
     found = {
         "producer": producer(),
         "feeds": feed(),
@@ -70,7 +75,7 @@ def registries() -> dict[str, CollectorRegistry]:
         "archive": ArchiveMetrics().registry,
         "proof": ProofMetrics().registry,
         "model": ModelMetrics().registry,
-        "postgres-sink": PostgresMetrics().registry,
+        "postgres-sink": sink(),
         "server": ServerMetrics(started_ms=0).registry,
         "ingest": IngestMetrics().registry,
     }

@@ -115,7 +115,8 @@ def _lag() -> tuple[Panel, ...]:
     ]
     stored = [
         metrics(f"max({_D}oldest_unsaved_seconds)", "oldest record", "A"),
-        metrics(f"time() - max({_D}last_stored_seconds)", "newest batch", "B"),
+        # It is zero until the first batch.
+        metrics(f"time() - (max({_D}last_stored_seconds) > 0)", "newest batch", "B"),
     ]
     return (
         lines("Jobs", "Records of their topics that they have not read.", [metrics(JOB_LAG, "{{job_name}}")], unit="none", width=8),

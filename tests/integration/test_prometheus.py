@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from klinestream.runtime.config import Config
 from klinestream.stack.commands import configuration, script_of
@@ -41,6 +42,21 @@ def test_promtool_takes_the_configuration_and_the_alerts() -> None:
 def test_every_alert_fires_when_it_should_and_only_then() -> None:
     """promtool runs alerts_test.yml: faults of each kind, and three hours without any."""
     promtool("test", "rules", str(ALERTS.with_name("alerts_test.yml")))
+
+
+def test_a_sink_that_has_stored_nothing_yet_has_no_age(tmp_path: Path) -> None:
+    """Until the first batch nothing is drawn, not the seconds since 1970; then how long ago that was."""
+    stored, expression = "klinestream_postgres_last_stored_seconds", PANELS["health: Age of what is not stored B"]
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": stored, "values": "0 0 60"}],
+        "promql_expr_test": [
+            {"expr": expression, "eval_time": "1m", "exp_samples": []},
+            {"expr": expression, "eval_time": "3m", "exp_samples": [{"labels": "{}", "value": 120}]},
+        ],
+    }
+    (tmp_path / "stored.yml").write_text(yaml.safe_dump({"tests": [test]}))
+    promtool("test", "rules", str(tmp_path / "stored.yml"))
 
 
 @pytest.fixture(scope="module")
