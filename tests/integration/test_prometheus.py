@@ -18,7 +18,7 @@ from tests.eventually import eventually
 from tests.grafana import Look
 from tests.klines import kline
 from tests.ports import free_ports
-from tests.prometheus import ALERTS, CONFIG, FLINK, PANELS, SCRAPE_S, Prometheus, program, scraped_parts
+from tests.prometheus import ALERTS, CONFIG, FLINK, PANELS, RATES_S, Prometheus, program, scraped_parts
 from tests.stack import TestBroker, TestFlink, running
 from tests.topics import kafka, publish, record_of
 
@@ -74,15 +74,19 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
 @pytest.mark.parametrize("where", PANELS)
 def test_every_panel_finds_series(where: str, prometheus: Prometheus) -> None:
     """Scraped, relabelled, and asked as Grafana asks: each expression gives something."""
-    expression = grafana.promql(PANELS[where], LOOK, SCRAPE_S)
-    assert prometheus.query(expression), expression
+    expression = grafana.promql(PANELS[where], LOOK, RATES_S)
+    eventually(lambda: prometheus.query(expression), 60, f"series of {expression}")
 
 
 def test_alerts_are_evaluated(prometheus: Prometheus) -> None:
     """Every rule can be computed over what was scraped."""
-    groups = prometheus.rules()
-    assert sum(len(group["rules"]) for group in groups) > 20
-    assert [rule for group in groups for rule in group["rules"] if rule["health"] == "err"] == []
+
+    def computed() -> bool:
+        rules = [rule for group in prometheus.rules() for rule in group["rules"]]
+        assert [(rule["name"], rule["lastError"]) for rule in rules if rule["health"] == "err"] == []
+        return len(rules) > 20 and all(rule["health"] == "ok" for rule in rules)
+
+    eventually(computed, 60, "every rule is computed")
 
 
 @pytest.mark.soak
