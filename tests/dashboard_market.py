@@ -132,13 +132,14 @@ def _kline(symbol: str, opened: int) -> Kline:
 
 
 def _gaps(now_ms: int) -> list[FeedGap]:
-    """One of each fate, and one that two producers saw."""
+    """One of each fate, one that two producers saw, and one that the second found settled."""
     stories: list[tuple[str, int, list[tuple[str, GapState, int]]]] = [
         ("BTCUSDT", 50, [("one", GapState.DETECTED, 0)]),
         ("BTCUSDT", 40, [("one", GapState.DETECTED, 0), ("one", GapState.DEFERRED, 2), ("two", GapState.DETECTED, 1)]),
         ("ETHUSDT", 30, [("one", GapState.DETECTED, 0), ("one", GapState.REFILLED, 9)]),
         ("ETHUSDT", 25, [("one", GapState.DEFERRED, 3), ("one", GapState.REPAIRED, 9), ("two", GapState.UNFILLABLE, 0)]),
         ("ETHUSDT", 20, [("one", GapState.DEFERRED, 3), ("one", GapState.UNFILLABLE, 3)]),
+        ("ETHUSDT", 15, [("one", GapState.REPAIRED, 9), ("two", GapState.REPAIRED, 0)]),
     ]
     found = []
     for symbol, minutes, story in stories:

@@ -19,10 +19,13 @@ _ANY = [(1.0, ORANGE)]
 _WRONG = [(1.0, RED)]
 _REMEMBERED = "30 days"
 _STATES = f"array_position(ARRAY[{', '.join(repr(state.value) for state in GapState)}], state::text)"
-# As klinestream/market/ledger.py has it: the furthest state that any producer reached counts, and of an open gap the newest word.
+# By the order of the view gap_states and of klinestream/market/ledger.py: of an open gap the newest word counts, of a settled one the
+# first. The view itself would look into every month: a condition on times doesn't reach what stands below its DISTINCT ON.
 _GAPS = f"""
     SELECT DISTINCT ON (gap) symbol, state, from_time, to_time, klines, source, reason, producer, time
-    FROM klinestream.gaps WHERE {{}} ORDER BY gap, {_STATES} DESC, time DESC
+    FROM klinestream.gaps WHERE {{}}
+    ORDER BY gap, {_STATES} DESC, CASE WHEN state IN ('detected', 'deferred') THEN time END DESC, time, klines DESC,
+             coalesce(trades, -1) DESC, proved DESC, producer DESC, source DESC, reason DESC
 """
 _OPEN = f"""
     SELECT symbol, from_time AS "from", extract(epoch FROM to_time - from_time)::bigint AS seconds, klines AS found,
@@ -131,8 +134,8 @@ def _lag() -> tuple[Panel, ...]:
 
 
 def _gaps() -> tuple[Panel, ...]:
-    told = "None of their seconds may ever come: an open gap is still being fetched."
-    states = f"Seconds that were missing, by what became of them; {told.lower()}"
+    told = "none of their seconds may ever come: an open gap is still being fetched."
+    states = f"Seconds that were missing, by what became of them; {told} Where gaps of two producers overlap, both count."
     return (
         rows("Open gaps", f"Of the last {_REMEMBERED}.", Sql(_OPEN, Shape.TABLE), height=7, overrides=_AGE_COLUMN),
         bars("Missing seconds", states, [Sql(_SETTLED)], unit="s").interval("1m"),

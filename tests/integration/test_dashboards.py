@@ -318,10 +318,11 @@ def test_gaps_are_as_the_ledger_has_them(shown: Shown) -> None:
     assert {(row["symbol"], round(row["from"].timestamp() * 1000)): (row["state"], row["found"]) for row in rows} == open_ones
     assert len(open_ones) == 2
     history = {
-        (row["symbol"], round(row["from"].timestamp() * 1000)): (row["state"], row["seconds"])
+        (row["symbol"], round(row["from"].timestamp() * 1000)): (row["state"], row["seconds"], row["found"], row["source"], row["reason"])
         for row in shown.rows("health: History of gaps A")
     }
-    assert history == {(gap.record.symbol, gap.record.from_ms): (gap.record.state, gap.record.seconds) for gap in ledger.gaps()}
+    counting = [gap.record for gap in ledger.gaps()]
+    assert history == {(one.symbol, one.from_ms): (one.state, one.seconds, one.klines, one.source, one.reason) for one in counting}
     missing = Counter[str]()
     for row in shown.rows("health: Missing seconds A"):
         missing[row["metric"]] += row["seconds"]
