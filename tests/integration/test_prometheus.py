@@ -13,7 +13,7 @@ import yaml
 
 from klinestream.runtime.config import Config
 from klinestream.stack.commands import configuration, script_of
-from tests import grafana
+from tests import chart, grafana
 from tests.eventually import eventually
 from tests.grafana import Look
 from tests.klines import kline
@@ -42,6 +42,34 @@ def test_promtool_takes_the_configuration_and_the_alerts() -> None:
 def test_every_alert_fires_when_it_should_and_only_then() -> None:
     """promtool runs alerts_test.yml: faults of each kind, and three hours without any."""
     promtool("test", "rules", str(ALERTS.with_name("alerts_test.yml")))
+
+
+def test_of_two_venues_the_dead_one_is_told(tmp_path: Path) -> None:
+    """The chart's alerts are valid, and another release's fresh klines and server don't hide that this one has none."""
+    [rules] = [each["spec"] for each in chart.rendered(chart.CHOSEN["large"]) if each["kind"] == "PrometheusRule"]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules))
+    promtool("check", "rules", "--lint=all", "--lint-fatal", str(tmp_path / "rules.yml"))
+    (tmp_path / "venues.yml").write_text(f"""
+rule_files: [rules.yml]
+tests:
+  - interval: 1m
+    input_series:
+      - {{series: 'klinestream_producer_data_age_seconds{{namespace="other", instance="a"}}', values: 1x10}}
+      - {{series: 'klinestream_producer_data_age_seconds{{namespace="{chart.NAMESPACE}", instance="b"}}', values: 99x10}}
+      - {{series: 'up{{namespace="other", job="server", instance="a"}}', values: 1x10}}
+    alert_rule_test:
+      - eval_time: 5m
+        alertname: KlinesStale
+        exp_alerts:
+          - exp_labels: {{severity: page, namespace: {chart.NAMESPACE}}}
+            exp_annotations: {{summary: The newest klines are 1m 39s old., runbook: docs/dashboards.md#klinesstale}}
+      - eval_time: 5m
+        alertname: NoServer
+        exp_alerts:
+          - exp_labels: {{severity: page, namespace: {chart.NAMESPACE}, job: server}}
+            exp_annotations: {{summary: There is no server., runbook: docs/dashboards.md#partaway}}
+""")
+    promtool("test", "rules", str(tmp_path / "venues.yml"))
 
 
 def test_a_sink_that_has_stored_nothing_yet_has_no_age(tmp_path: Path) -> None:
