@@ -106,6 +106,25 @@ class TopicAdmin:
                     continue  # somebody else was faster; `check` tells whether it is the same topic
         return made
 
+    def bounds(self, topics: Sequence[Topic]) -> dict[str, dict[int, tuple[int, int]]]:
+        """Topic → partition → first offset held, and offset after the last that readers may see; a topic that does not exist is left out.
+
+        In one answer for all. A reader's own `bounds` asks for each partition, and waits each time for what it is fetching.
+        """
+        named = {self._config.topic_prefix + topic.name: topic.name for topic in topics}
+        with self._asking("look up offsets"):
+            there = sorted(set(self._admin.list_topics()) & named.keys())
+            described = self._admin.describe_topics(there) if there else []
+            places = [TopicPartition(topic["name"], part["partition_index"]) for topic in described for part in topic["partitions"]]
+            firsts, ends = (
+                self._admin.list_partition_offsets(dict.fromkeys(places, spec), "read_committed") if places else {}
+                for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
+            )
+        found: dict[str, dict[int, tuple[int, int]]] = {named[name]: {} for name in there}
+        for place in places:
+            found[named[place.topic]][place.partition] = (firsts[place].offset, ends[place].offset)
+        return found
+
     def positions(self, topics: Sequence[Topic]) -> dict[str, Position]:
         """How far each topic has come; a topic that does not exist is left out."""
         prefix = self._config.topic_prefix

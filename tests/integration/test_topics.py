@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient
 
 from klinestream.market.topics import KLINES, TOPICS, Topic
@@ -62,6 +62,10 @@ def test_positions_tell_how_far_a_topic_has_come(broker: TestBroker, admin: Topi
             producer.send("positions", b"x", partition=number, timestamp_ms=1_700_000_000_000 + number).get(10)
     assert admin.positions([topic]) == {"positions": Position(3, 1_700_000_000_002)}
     assert admin.positions([replace(KLINES, name="never_made")]) == {}
+    with closing(KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)) as client:
+        client.delete_records({TopicPartition("positions", 1): 1})
+    assert admin.bounds([topic, replace(KLINES, name="never_made")]) == {"positions": {0: (0, 1), 1: (1, 1), 2: (0, 1), 3: (0, 0)}}
+    assert admin.bounds([replace(KLINES, name="never_made")]) == {}
 
 
 def test_the_command_creates_checks_and_fails_clearly(broker: TestBroker) -> None:

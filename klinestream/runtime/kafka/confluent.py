@@ -30,6 +30,8 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _ASK_S = 10.0
+# In place of a time, as the protocol has them: the first record that is held, and the end of what readers may see.
+_EARLIEST, _LATEST = -2, -1
 _POLL_RECORDS = 5000
 _TOPIC_WAIT_MS = 5_000  # a topic that isn't known by then doesn't exist
 _RECONNECT_MOST_MS = 1000
@@ -202,17 +204,30 @@ class ConfluentReader:
 
     def bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
         """Partition → (first offset held, offset after the last)."""
-        return {partition: self._asked(f"offsets of {topic}", self._watermarks(topic, partition)) for partition in self.partitions(topic)}
+        # Asked for all partitions at once: `get_watermark_offsets` asks for one, and each answer waits for what is being fetched.
+        partitions = self.partitions(topic)
+        firsts, ends = (self._limits(topic, partitions, limit) for limit in (_EARLIEST, _LATEST))
+        return {partition: (firsts[partition], ends[partition]) for partition in partitions}
 
-    def _watermarks(self, topic: str, partition: int) -> Callable[[], tuple[int, int]]:
-        return lambda: self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_ASK_S)
+    def _limits(self, topic: str, partitions: Sequence[int], limit: int) -> dict[int, int]:
+        places = [TopicPartition(topic, partition, limit) for partition in partitions]
+        found = self._asked(f"offsets of {topic}", lambda: self._offsets(places))
+        return {place.partition: place.offset for place in found}
+
+    def _offsets(self, places: Sequence[TopicPartition]) -> Sequence[TopicPartition]:
+        """Offset of the first record not older than the time that stands in a place's offset."""
+        found: Sequence[TopicPartition] = self._consumer.offsets_for_times(places, timeout=_ASK_S)
+        for place in found:
+            if place.error is not None:
+                raise KafkaException(place.error)
+        return found
 
     def offsets_at(self, topic: str, time_ms: int) -> Mapping[int, int]:
         """Partition → offset of the first record not older than `time_ms`; the end where there is none."""
         # The ends first: a record that comes in between is then read, not skipped.
         ends = {partition: end for partition, (_, end) in self.bounds(topic).items()}
         times = [TopicPartition(topic, partition, time_ms) for partition in ends]
-        found = self._asked(f"offsets of {topic} by time", lambda: self._consumer.offsets_for_times(times, timeout=_ASK_S))
+        found = self._asked(f"offsets of {topic} by time", lambda: self._offsets(times))
         return {place.partition: place.offset if place.offset >= 0 else ends[place.partition] for place in found}
 
     def assign(self, positions: Mapping[tuple[str, int], int]) -> None:

@@ -62,8 +62,10 @@ class Shape:
         row = self._fields(self._decode(line))
         if any(row[place] > decimals.PRICE_MOST for place in self._prices):
             raise RecordError("expected prices below 9.2e10")
-        if sum(len(row[place]) for place in self._key_texts) > _IDENTITY_MOST:
-            raise RecordError(f"expected names and ids of up to {_IDENTITY_MOST} characters together")
+        if sum(len(row[place].encode()) for place in self._key_texts) > _IDENTITY_MOST:
+            raise RecordError(f"expected names and ids of up to {_IDENTITY_MOST} bytes together")
+        if b"\\u0000" in line and b"\\u0000" in line.replace(b"\\\\", b""):  # past backslashes that are themselves meant
+            raise RecordError("expected text without the character NUL, which PostgreSQL can't hold")
         if not self._json and not self._lists:
             return row
         return self._with_json(list(row))

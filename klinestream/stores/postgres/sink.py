@@ -126,7 +126,7 @@ class Sink:
 
             def trouble(error: BaseException, wait_s: float) -> None:
                 self._database_trouble(error, wait_s)
-                self.measure_lag(reader)
+                self.measure_lag(admin)
 
             again_and_again(session, StoreError, self.database_patience, self.ending, trouble)
 
@@ -144,12 +144,11 @@ class Sink:
         self.metrics.up.set(0)
         log.warning("database in trouble, trying again", reason=str(error), again_in_s=round(wait_s, 2))
 
-    def measure_lag(self, reader: Reader) -> None:
+    def measure_lag(self, admin: TopicAdmin) -> None:
         """How many records of each topic stand in no table yet."""
-        for topic in self.topics:
-            bounds = reader.bounds(topic.name)
-            behind = [end - self.positions.get((topic.name, partition), first) for partition, (first, end) in bounds.items()]
-            self.metrics.lag.labels(topic.name).set(sum(max(0, one) for one in behind))
+        for topic, bounds in admin.bounds(self.topics).items():
+            behind = [end - self.positions.get((topic, partition), first) for partition, (first, end) in bounds.items()]
+            self.metrics.lag.labels(topic).set(sum(max(0, one) for one in behind))
 
 
 class _Session:
@@ -187,10 +186,11 @@ class _Session:
             sink.from_beginning = False
         held = positions.read(self._connection)
         known = {(topic, partition) for topic, topic_id in self._ids.items() for of, partition in held if of == topic_id}
+        bounds = self._admin.bounds(sink.topics)
         for topic, topic_id in self._ids.items():
             if positions.known_before(self._connection, topic, topic_id):
                 anew.append(topic)
-            for partition, (first, end) in self._reader.bounds(topic).items():
+            for partition, (first, end) in bounds[topic].items():
                 begin = positions.start(held.get((topic_id, partition)), first, end)
                 self._tell((topic, partition), begin)
                 assigned[topic, partition] = begin.offset
@@ -231,7 +231,7 @@ class _Session:
             if self._admin.identities(self._sink.topics) != self._ids:
                 # A client that knew the old topic may wait for it for ever: librdkafka does.
                 raise BrokerError("a topic was made anew, or is gone: connecting to Kafka again")
-            self._sink.measure_lag(self._reader)
+            self._sink.measure_lag(self._admin)
 
     def _gather(self) -> _Gathered | None:
         """What has come, for as long as a batch is gathered; None for nothing."""
