@@ -174,9 +174,11 @@ class Import:
         return pl.scan_parquet(self._spool / f"{stretch}" / "*.parquet")
 
     def _groups(self, stretch: int) -> Iterator[list[str]]:
-        """Symbols that together have about as many rows as memory is to hold."""
+        """Symbols that together have about as many rows as memory is to hold, those included that may be filled in."""
         group, rows = list[str](), 0
-        for symbol, count in self._scan(stretch).group_by("symbol").len().sort("symbol").collect().rows():
+        filled = self._plan.stretch_ms // self._plan.form.length_ms if self._plan.fill_quiet else 0
+        for symbol, there in self._scan(stretch).group_by("symbol").len().sort("symbol").collect().rows():
+            count = max(there, filled)
             if group and rows + count > _ROWS_MOST:
                 yield group
                 group, rows = [], 0

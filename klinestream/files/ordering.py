@@ -10,7 +10,6 @@ Klines are of one symbol and time, trades of one symbol and id. Trades stand by 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
 
 import polars as pl
 
@@ -22,6 +21,7 @@ _WITHIN_MS_MOST = 10_000  # so that time and number still fit 63 bits
 _FILLED_MOST = 3600  # seconds: nobody knows of a longer silence that it is one
 CONFLICT = "another row of the same time or id came first, with other content"
 _UNKNOWN = -2
+_PRICES = ("open", "high", "low", "close")
 _VOLUMES = ("base_volume", "quote_volume", "taker_base_volume", "taker_quote_volume")
 
 Carried = tuple[int, int | None, str]
@@ -126,18 +126,27 @@ def _find_holes(found: Ordered, length_ms: int) -> None:
 
 def _fill(found: Ordered, before: Mapping[str, Carried], length_ms: int) -> None:
     """Quiet seconds where none are, up to an hour; longer holes stay."""
-    closes = {(symbol, time): close for symbol, time, close in found.rows.select("symbol", "time_us", "close").rows()}
-    fillable = [hole for hole in found.holes if (hole[2] - hole[1]) // length_ms <= _FILLED_MOST]
-    rows: list[dict[str, Any]] = []
-    for symbol, from_ms, to_ms in fillable:
-        close = closes.get((symbol, (from_ms - length_ms) * 1000)) or Decimal(before[symbol][2])
-        alike = dict.fromkeys(("open", "high", "low", "close"), close) | dict.fromkeys(_VOLUMES, Decimal(0))
-        quiet = {"symbol": symbol, **alike, "trades": 0, "file": -1, "row": 0}
-        rows += [quiet | {"time_us": time * 1000} for time in range(from_ms, to_ms, length_ms)]
-    found.holes, found.filled = [hole for hole in found.holes if hole not in fillable], len(rows)
-    if rows:
-        made = pl.DataFrame(rows, schema=found.rows.drop("before_us", "before_id", "before_close").schema)
+    short = [hole for hole in found.holes if (hole[2] - hole[1]) // length_ms <= _FILLED_MOST]
+    found.holes = [hole for hole in found.holes if (hole[2] - hole[1]) // length_ms > _FILLED_MOST]
+    if short:
+        made = _quiet(found.rows, short, before, length_ms * 1000)
+        found.filled = len(made)
         found.rows = pl.concat([found.rows, _with_before(made, before)]).sort("symbol", "time_us")
+
+
+def _quiet(rows: pl.DataFrame, holes: list[tuple[str, int, int]], before: Mapping[str, Carried], length_us: int) -> pl.DataFrame:
+    """Klines of these holes, as columns: a day of them as objects would take several times the room."""
+    kind, price = rows.drop("before_us", "before_id", "before_close").schema, rows.schema["close"]
+    carried = {symbol: Decimal(before[symbol][2]) for symbol, _, _ in holes if symbol in before}
+    spans = [(symbol, from_ms * 1000, to_ms * 1000, carried.get(symbol)) for symbol, from_ms, to_ms in holes]
+    schema: dict[str, pl.DataType | type[pl.DataType]] = {"symbol": pl.String, "from_us": pl.Int64, "to_us": pl.Int64, "carried": price}
+    ends = rows.select("symbol", "close", from_us=pl.col("time_us") + length_us)
+    found = pl.DataFrame(spans, schema=schema, orient="row").join(ends, on=("symbol", "from_us"), how="left")
+    times = pl.int_ranges("from_us", "to_us", length_us)
+    found = found.select("symbol", pl.coalesce("close", "carried").alias("close"), times.alias("time_us")).explode("time_us")
+    known = {"symbol": pl.col("symbol"), "time_us": pl.col("time_us"), **dict.fromkeys(_PRICES, pl.col("close"))}
+    known |= dict.fromkeys((*_VOLUMES, "trades", "row"), pl.lit(0)) | {"file": pl.lit(-1)}
+    return found.select(known.get(name, pl.lit(None)).cast(each).alias(name) for name, each in kind.items())
 
 
 def _proved_klines(rows: pl.DataFrame, length_ms: int) -> pl.DataFrame:

@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import os
+import time
 import zipfile
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -17,7 +18,13 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
+from klinestream.cli import import_files
 from klinestream.cli.main import app
+from klinestream.files import importing
+from klinestream.files.ordering import Ordered, ordered
+from klinestream.files.targets import Archive, Form, Topics
+from klinestream.runtime import config
+from klinestream.runtime.sections import KafkaConfig
 from tests.files import UNIT, seconds, shown, trades
 
 PRICES = ("open", "high", "low", "close")
@@ -130,6 +137,28 @@ def test_filled_seconds_are_quiet_with_the_close_carried_on() -> None:
             assert (volume, count, proof, first) == (0, 0, "none", -1)
         assert (origin, source) == ("file", "house")
         previous[symbol] = previous[symbol] if close is None else close
+
+
+def test_filling_takes_time_by_what_is_filled_and_room_for_so_many_symbols_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every second one of a day in seconds of work, where looking each hole up among all others took minutes; and symbols of few rows
+    are counted as what filling makes of them, since memory has to hold that."""
+    rows = [f"{1_699_920_000 + second},1,2,1,1,5,6,3,1,1,BUSY" for second in range(0, 86_400, 2)]
+    rows += [f"{1_699_920_000 + second},1,2,1,1,5,6,3,1,1,S{number}" for number in range(30) for second in (0, 7)]
+    head = "time,open,high,low,close,volume,quote_volume,count,taker_base_volume,taker_quote_volume,symbol"
+    Path("k.csv").write_text("\n".join([head, *rows]) + "\n")
+    at_once = []
+
+    def watched(rows: pl.DataFrame, *arguments: Any, **named: Any) -> Ordered:
+        at_once.append(rows["symbol"].n_unique())
+        return ordered(rows, *arguments, **named)
+
+    monkeypatch.setattr(importing, "ordered", watched)
+    began_s = time.process_time()
+    told = imported("k.csv", "--fill-quiet", "--dry-run")
+    assert time.process_time() - began_s < 5
+    assert (told["holes"], told["filled"]) == (0, 43_199 + 30 * 6)
+    assert sum(at_once) == 31
+    assert max(at_once) * 86_400 <= 1_000_000
 
 
 BAD = {
