@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from klinestream.market.errors import ConfigError
 from klinestream.market.events import BINANCE, KLINE_INTERVAL, SECOND_MS
@@ -19,6 +21,7 @@ from klinestream.runtime.config import Config
 if TYPE_CHECKING:
     from klinestream.files.importing import Import, Progress
     from klinestream.files.targets import Form, Target
+    from klinestream.runtime.sections import KafkaConfig
 
 _KINDS = ("klines", "trades")
 _TARGETS = ("topics", "archive")
@@ -52,7 +55,7 @@ def import_files(  # noqa: PLR0917  # typer passes options by name
 
     config: Config = ctx.obj
     _check(source, kind, interval, to, prefix, as_binance=as_binance)
-    files = _chosen(paths)
+    kafka, files = _connection(config, prefix), _chosen(paths)
     length_ms = SECOND_MS if interval == KLINE_INTERVAL or kind == "trades" else INTERVALS[interval]
     form = Form(kind, KLINE_INTERVAL if kind == "trades" else interval, length_ms, BINANCE if as_binance else source)
     said = [kind, interval, source, to, symbol, columns, prefix, as_binance, zero_missing, fill_quiet, dry_run]
@@ -68,7 +71,8 @@ def import_files(  # noqa: PLR0917  # typer passes options by name
         if job.finished:
             typer.echo(f"all of these were imported before; what was found then (to import again, remove {folder}):", err=True)
         else:
-            _run(job, lambda: _target(config, form, to, prefix, identity, job) if not dry_run else None)
+            opened = partial(_target, config, kafka, form, to, identity, is_live=not prefix, is_new=not job.has_written)
+            _run(job, opened if not dry_run else lambda: None)
         _tell(job, as_json=as_json, dry_run=dry_run)
 
 
@@ -90,11 +94,13 @@ def _check(source: str, kind: str, interval: str, to: str, prefix: str, *, as_bi
 
 
 def _chosen(paths: Sequence[str]) -> list[Path]:
-    found = [Path(each) for text in paths for each in (sorted(glob.glob(text, recursive=True)) if not Path(text).exists() else [text])]
-    gone = [text for text in paths if not Path(text).exists() and not glob.glob(text, recursive=True)]
-    if gone:
+    found = {text: [text] if Path(text).exists() else sorted(glob.glob(text, recursive=True)) for text in paths}
+    if folders := [text for text in paths if Path(text).is_dir()]:
+        raise ConfigError(f"expected files, or patterns of them, got the folder {folders[0]}: give a pattern such as '{folders[0]}/*.csv'")
+    files = {text: [Path(each) for each in places if Path(each).is_file()] for text, places in found.items()}
+    if gone := [text for text, places in files.items() if not places]:
         raise ConfigError(f"expected files that are there, or patterns of such, got {', '.join(gone)}")
-    return list(dict.fromkeys(path for path in found if path.is_file()))
+    return list(dict.fromkeys(path for places in files.values() for path in places))
 
 
 def _run(job: "Import", opened: "Callable[[], Target | None]") -> None:
@@ -107,13 +113,22 @@ def _run(job: "Import", opened: "Callable[[], Target | None]") -> None:
         job.finish()
 
 
-def _target(config: Config, form: "Form", to: str, prefix: str, identity: str, job: "Import") -> "Target":  # noqa: PLR0917  # as they are said
+def _connection(config: Config, prefix: str) -> "KafkaConfig":
+    """To the topics of the import: those of the prefix, or else those that the configuration names."""
+    if not prefix:
+        return config.kafka
+    try:
+        return type(config.kafka).model_validate(config.kafka.model_dump() | {"topic_prefix": prefix})
+    except ValidationError:
+        raise ConfigError(f"--prefix: expected up to 50 letters, digits or . _ -, got {prefix!r}") from None
+
+
+def _target(config: Config, kafka: "KafkaConfig", form: "Form", to: str, identity: str, *, is_live: bool, is_new: bool) -> "Target":
     from klinestream.files.targets import Archive, Topics
 
     if to == "archive":
         return Archive(config.archive.url, form, identity)
-    kafka = type(config.kafka).model_validate(config.kafka.model_dump() | ({"topic_prefix": prefix} if prefix else {}))
-    return Topics(kafka, form, is_new=not job.has_written)
+    return Topics(kafka, form, is_new=is_new, is_live=is_live)
 
 
 @contextmanager

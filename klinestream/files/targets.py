@@ -82,15 +82,18 @@ class Target(Protocol):
 
 
 class Topics:
-    """A `Target`: the topics of a prefix, or those of the live feed.
+    """A `Target`: topics of the import's own, or those of the live feed.
 
     Per symbol a topic is in order; so a row counts as there already if the topic's newest one is as late, or later.
     """
 
-    def __init__(self, kafka: KafkaConfig, form: Form, *, is_new: bool) -> None:
-        """Makes the topics of a prefix. Raises BrokerError; and ConfigError where they hold records though the import `is_new`."""
+    def __init__(self, kafka: KafkaConfig, form: Form, *, is_new: bool, is_live: bool) -> None:
+        """Makes the topics where they are the import's own: not `is_live`, whatever prefix the live ones have.
+
+        Raises BrokerError; and ConfigError where its own ones hold records though the import `is_new`.
+        """
         self._form = form
-        self._is_live = not kafka.topic_prefix
+        self._is_live = is_live
         if not self._is_live:
             _make_topics(kafka, form.topic, is_new=is_new)
         self._publisher: Publisher = open_publisher(kafka, _CLIENT_ID)

@@ -248,14 +248,51 @@ def test_an_archive_s_rows_stay_and_others_are_rejected() -> None:
     assert "imported before" in again.output
 
 
+def test_an_import_killed_at_its_very_end_leaves_an_archive_that_proves_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All stretches are written, and only the list of them isn't: the next start still knows where they went."""
+    Path("a.csv").write_text(f"{HEAD}\nX,1700000000000,1,2,1,1,5,6,3,1,1\nX,1700100001000,1,2,1,1,5,6,3,1,1\n")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Archive, "finish", killed)
+        assert invoked("--source", "house", "a.csv").exit_code != 0
+    assert imported("a.csv")["accepted"] == 2
+    [source] = (ARCHIVE / "_sources").glob("*.json")
+    assert len(json.loads(source.read_bytes())["places"]) == 2
+    proved = CliRunner().invoke(app, ["archive", "verify"])
+    assert proved.exit_code == 0, proved.output
+
+
+def test_what_the_configuration_puts_before_topics_is_no_prefix_of_an_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A venue's live topics stay live ones: they aren't made anew, to keep records for ever, nor expected to be empty."""
+    monkeypatch.setenv("KLINESTREAM_KAFKA__TOPIC_PREFIX", "venue.")
+    made = []
+
+    def opened(_self: Topics, kafka: KafkaConfig, _form: Form, *, is_new: bool, is_live: bool) -> None:
+        made.append((kafka.topic_prefix, is_new, is_live))
+
+    monkeypatch.setattr(Topics, "__init__", opened)
+    form = Form("klines", "1s", 1000, "house")
+    for prefix in ("", "own."):
+        kafka = import_files._connection(config.load(), prefix)
+        import_files._target(config.load(), kafka, form, "topics", "", is_live=not prefix, is_new=True)
+    assert made == [("venue.", True, True), ("own.", True, False)]
+
+
 def test_a_dry_run_writes_nothing_and_what_makes_no_sense_is_refused() -> None:
     """Each refusal names the option."""
     Path("a.csv").write_text(f"{HEAD}\nX,1700000000000,1,2,1,1,5,6,3,1,1\n")
     assert imported("a.csv", "--dry-run")["accepted"] == 1
     assert imported("a.csv", "--dry-run")["accepted"] == 1
+    Path("bars").mkdir()
     assert not ARCHIVE.exists()
     for arguments, expected in (
         (("nowhere.csv",), "expected files that are there"),
+        ((".",), "expected files, or patterns of them, got the folder .: give a pattern such as './*.csv'"),
+        (("bar*",), "expected files that are there, or patterns of such, got bar*"),
+        (("a.csv", "--to", "topics", "--prefix", "a b"), "--prefix: expected up to 50 letters, digits or . _ -, got 'a b'"),
         (("a.csv", "--kind", "bars"), "--kind"),
         (("a.csv", "--to", "moon"), "--to"),
         (("a.csv", "--interval", "7m"), "--interval"),
