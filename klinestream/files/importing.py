@@ -147,7 +147,7 @@ class Import:
             self._stretches.add(stretch)
             self._save()
         if target is not None:
-            target.finish([str(path) for path in self._plan.files], self.counts.accepted)
+            target.finish([str(path) for path in self._plan.files], self.counts.accepted, self._position)
 
     def finish(self) -> None:
         """Put the rejected rows together, and let go of what else was kept."""

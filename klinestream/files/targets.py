@@ -74,8 +74,9 @@ class Target(Protocol):
     def position(self) -> dict[str, int]:
         """Where to go on from, after a stretch."""
 
-    def finish(self, names: list[str], rows: int) -> None:
-        """All was put: so many rows of the files of these names."""
+    def finish(self, names: list[str], rows: int, position: dict[str, int]) -> None:
+        """All was put: so many rows of the files of these names; `position` is that after the last stretch, which another run may
+        have put."""
 
     def close(self) -> None:
         """Let go, finished or not."""
@@ -164,7 +165,7 @@ class Topics:
         """See Target."""
         return {str(partition): end for partition, (_, end) in self._reader.bounds(self._form.topic.name).items()}
 
-    def finish(self, names: list[str], rows: int) -> None:
+    def finish(self, names: list[str], rows: int, position: dict[str, int]) -> None:
         """See Target: records say themselves what they are."""
 
     def close(self) -> None:
@@ -230,9 +231,9 @@ class Archive:
         """See Target."""
         return dict.fromkeys(sorted(self._places), 0)
 
-    def finish(self, names: list[str], rows: int) -> None:
+    def finish(self, names: list[str], rows: int, position: dict[str, int]) -> None:
         """Say what was imported, and what came of it."""
-        held = {place: self._store.hash_of(place) for place in sorted(self._places)}
+        held = {place: self._store.hash_of(place) for place in sorted({*position, *self._places})}
         told = {"version": 1, "file": self._source.file, "sha256": self._source.sha256, "files": names, "rows": rows, "places": held}
         self._store.files.put(f"_sources/{self._source.file}.json", orjson.dumps(told, option=orjson.OPT_INDENT_2))
 
