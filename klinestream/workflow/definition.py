@@ -22,8 +22,10 @@ from klinestream.market.errors import ConfigError
 from klinestream.market.workflows import STEPS_MOST
 
 OUT = "out"
+WAITING = "wait_before"
+"""On Kubernetes a step's pod waits in a container of this name."""
 PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*(?:\.out)?)\}")
-_NAME = r"^[a-z][a-z0-9_]{0,30}$"
+_NAME = r"^[a-z]([a-z0-9_]{0,29}[a-z0-9])?$"
 _FILE_NAME = re.compile(_NAME)
 _SHIPPED = "klinestream.workflow.definitions"
 
@@ -89,6 +91,8 @@ class Definition(_Table):
         names = [step.name for step in self.steps]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"steps: expected names that differ, got {', '.join(twice)} twice")
+        if WAITING in names:
+            raise ValueError(f"steps: expected another name than {WAITING}, which is that of what waits before a step")
         if OUT in self.parameters:
             raise ValueError(f"parameters: expected another name than {OUT}, which is a step's own folder")
         folders: list[str] = []
@@ -110,7 +114,9 @@ def _refuse_unknown(step: str, word: str, known: Sequence[str]) -> None:
 def read(text: str, place: str, name: str, wrong: Known = lambda _: "") -> Definition:
     """A definition from the text of its file; raises ConfigError. `wrong` tells what is wrong with a command."""
     if not _FILE_NAME.fullmatch(name):
-        raise ConfigError(f"{place}: expected a name of up to 31 lower case letters, digits and _, got {name!r}: rename the file")
+        raise ConfigError(
+            f"{place}: expected a name of up to 31 lower case letters, digits and _, from a letter to no _, got {name!r}: rename the file"
+        )
     try:
         definition = Definition.model_validate({"name": name, **tomllib.loads(text)})
     except ValidationError as error:

@@ -13,13 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from klinestream.workflow.definition import Definition, Step
+from klinestream.market.errors import ConfigError
+from klinestream.workflow.definition import WAITING, Definition, Step
 
 USER = 10001
 """Of the image."""
 _WAITING = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "256Mi"}}
 _START_S = 600.0
 """Until a pod is there: images are pulled, nodes are made."""
+_NAME_MOST = 63  # a Job's name is a label of its pods, too
 _KEPT_S = 7 * 86_400
 _STATE, _SCRATCH = "state", "scratch"
 
@@ -43,7 +45,7 @@ class Cluster:
 
 
 def jobs(definition: Definition, parameters: Mapping[str, str], run: str, cluster: Cluster) -> list[dict[str, Any]]:
-    """The Jobs of a run, as Kubernetes takes them."""
+    """The Jobs of a run, as Kubernetes takes them. Raises ConfigError where a name is too long for it."""
     given = [word for name, value in sorted(parameters.items()) for word in ("--set", f"{name}={value}")]
     found, before_s = [], 0.0
     for place, step in enumerate(definition.steps):
@@ -51,15 +53,25 @@ def jobs(definition: Definition, parameters: Mapping[str, str], run: str, cluste
         waiting = ["klinestream", "workflow", "wait", definition.name, step.name, "--run", run, "--timeout", f"{before_s:g}"]
         containers = {"containers": [_container(step.name, command, cluster, _resources(step))]}
         if place:
-            containers["initContainers"] = [_container("wait", waiting, cluster, _WAITING)]
+            containers["initContainers"] = [_container(WAITING, waiting, cluster, _WAITING)]
         longest_s = _longest_s(step)
-        name = f"{definition.name}-{run}-{step.name}".replace("_", "-")
+        name = _job_name(definition, step, run)
         labels = _labels(definition, step, run)
         metadata = {"name": name, "labels": labels, **({"namespace": cluster.namespace} if cluster.namespace else {})}
         spec = _spec(step, labels, _pod(cluster, containers), before_s + longest_s)
         found.append({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec})
         before_s += longest_s
     return found
+
+
+def _job_name(definition: Definition, step: Step, run: str) -> str:
+    name = f"{definition.name}-{run}-{step.name}".replace("_", "-")
+    if len(name) > _NAME_MOST:
+        raise ConfigError(
+            f"expected a Job's name of up to {_NAME_MOST} characters, got {name}: give a shorter --run, or the workflow or its step a "
+            "shorter name"
+        )
+    return name
 
 
 def _longest_s(step: Step) -> float:

@@ -19,8 +19,9 @@ from klinestream.cli.workflow_commands import wrong_with
 from klinestream.market.codec import decode_command, encode_event
 from klinestream.market.errors import ConfigError, KlinestreamError, RecordError, WorkflowError
 from klinestream.market.events import Order, PipelineEvent, WorkflowCommand
-from klinestream.market.workflows import Happened, Runs, detail_of, read_detail
+from klinestream.market.workflows import STEPS_MOST, Happened, Runs, detail_of, read_detail
 from klinestream.workflow.definition import definitions, read
+from klinestream.workflow.kubernetes import Cluster, jobs
 from klinestream.workflow.plan import asked, plan, values
 from klinestream.workflow.process import Programs, sweep
 from tests.ports import free_ports
@@ -37,6 +38,8 @@ Shown = Callable[..., list[dict[str, Any]]]
     ("text", "said"),
     [
         ("about = ", "expected TOML"),
+        (ONE.replace('"one"', '"one_"'), r"steps.0.name: String should match"),
+        (ONE.replace('"one"', '"wait_before"'), "expected another name than wait_before"),
         (HEAD, "steps: Field required"),
         (f"{HEAD}\n[[steps]]\nname = 'One'\nrun = ['topics', 'list']", r"steps.0.name: String should match"),
         (f"{ONE}\n[[steps]]\nname = 'one'\nrun = ['topics', 'list']", "expected names that differ, got one twice"),
@@ -193,6 +196,22 @@ def test_its_jobs_are_valid_and_keep_to_the_rules(kubernetes: Shown) -> None:
     assert found[0]["spec"]["backoffLimit"] == 2
     deadlines = [job["spec"]["activeDeadlineSeconds"] for job in found]
     assert deadlines == sorted(deadlines)
+
+
+def test_names_of_jobs_are_such_as_kubernetes_takes() -> None:
+    """Up to 63 characters; no container of a pod has the name of another, and none ends in a dash."""
+    steps = "".join(f'[[steps]]\nname = "{name}"\nrun = ["topics", "list"]\n' for name in ("load", "wait", f"{'s' * 31}"))
+    for workflow, run, fits in (("w" * 20, "r" * 10, True), ("w" * 20, "r" * 11, False), ("w" * 31, "20261129t211500-3f2a", False)):
+        known = read(f'about = "a"\n{steps}', "w.toml", workflow)
+        if not fits:
+            with pytest.raises(ConfigError, match=r"expected a Job's name of up to 63 characters, got w+-.*: give a shorter --run"):
+                jobs(known, {}, run, Cluster("image"))
+            continue
+        for job in jobs(known, {}, run, Cluster("image")):
+            pod = job["spec"]["template"]["spec"]
+            names = [each["name"] for each in (*pod["containers"], *pod.get("initContainers", ()))]
+            assert len(set(names)) == len(names)
+            assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name) for name in (*names, job["metadata"]["name"]))
 
 
 def test_what_is_no_variable_of_ours_is_refused(kubernetes: Shown) -> None:
