@@ -134,7 +134,7 @@ class Runs:
         run.ended_ms = event.time_ms if state in ENDED else None
         for step, where in states:
             run.steps.setdefault(step, Step(step)).state = where
-        if (step := fields.get("step", "")) and len(run.steps) < STEPS_MOST:
+        if (step := fields.get("step", "")) and (step in run.steps or len(run.steps) < STEPS_MOST):
             _take_step(run.steps.setdefault(step, Step(step)), event, text, fields)
         self._make_room()
 

@@ -136,6 +136,10 @@ def test_runs_are_put_together_from_events_and_bounded() -> None:
     tell("r2", Happened.RUN_STARTED, 50, "load:waiting")
     tell("r3", Happened.RUN_STARTED, 60, "load:waiting")
     assert [each.run for each in runs.newest()] == ["r3", "r2"]
+    every = [f"step{number}" for number in range(STEPS_MOST)]
+    for happened in (Happened.RUN_STARTED, Happened.STEP_STARTED):
+        tell("r4", happened, 70, ",".join(f"{name}:waiting" for name in every), step=every[-1], attempt=3)
+    assert runs.newest()[0].steps[every[-1]].attempt == 3, "a workflow may have so many steps"
     with pytest.raises(RecordError, match="expected a text, and then fields"):
         runs.take(PipelineEvent("workflow:train", "run_started", 1, "no fields"))
 
