@@ -53,7 +53,12 @@ def list_workflows(ctx: typer.Context) -> None:
 
 
 @app.command()
-def run(ctx: typer.Context, name: Name, parameters: Parameters = None) -> None:
+def run(
+    ctx: typer.Context,
+    name: Name,
+    parameters: Parameters = None,
+    anew: Annotated[bool, typer.Option(help="Leave a run that failed or was stopped: only one that was interrupted goes on.")] = False,
+) -> None:
     """Run a workflow here, to its end; a run that was interrupted goes on. Exit code 1 if it failed."""
     import logging
 
@@ -67,7 +72,7 @@ def run(ctx: typer.Context, name: Name, parameters: Parameters = None) -> None:
     log.setup(config.log.model_copy(update={"level": "error"}))
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     with Shown() as show:
-        ended = run_here(config, wrong_with(ctx.find_root().command), name, parameters or [], show)
+        ended = run_here(config, wrong_with(ctx.find_root().command), name, parameters or [], show, anew=anew)
     interrupted = "interrupted; the same command goes on with it" if ended.state is State.RUNNING else ended.state
     typer.echo(f"run {ended.id} of {name}: {interrupted}{f', {ended.reason}' if ended.reason else ''}")
     if ended.state is not State.DONE:

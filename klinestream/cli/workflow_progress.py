@@ -39,12 +39,13 @@ class Shown:
 
     def __call__(self, run: "Run", text: str) -> None:
         """Something happened to the run."""
-        if not self._console.is_terminal:
-            typer.echo(f"{run.workflow} {run.id}: {text}", err=True)
-            return
         from klinestream.market.workflows import FINISHED
         from klinestream.market.workflows import State as Reached
 
+        # The table is of the run that begins, not of the one in whose place it does.
+        if not self._console.is_terminal or run.state is Reached.REPLACED:
+            typer.echo(f"{run.workflow} {run.id}: {text}", err=True)
+            return
         for step in run.steps:
             name = step.planned.name
             if name not in self._tasks:

@@ -27,13 +27,16 @@ _LOCK_S = 60.0
 Show = Callable[[Run, str], None]
 
 
-def run(config: Config, wrong: Known, name: str, parameters: Sequence[str], show: Show) -> Run:
-    """Run a workflow; one that was interrupted goes on. SIGTERM and SIGINT interrupt it. Raises ConfigError, WorkflowError."""
+def run(config: Config, wrong: Known, name: str, parameters: Sequence[str], show: Show, *, anew: bool = False) -> Run:
+    """Run a workflow; one that was interrupted goes on, and unless `anew` one that failed or was stopped.
+
+    SIGTERM and SIGINT interrupt it. Raises ConfigError, WorkflowError.
+    """
     known = definition(config.workflow.definitions, name, wrong)
     given = asked(known, parameters)
     folder = Folder(config.workflow.state_dir, name)
     with _running(config, folder, show) as runner:
-        ended = runner.take_on(*begin(folder, known, given, _now_ms()))
+        ended = runner.take_on(begin(folder, known, given, _now_ms(), anew=anew))
         folder.forget(config.workflow.keep_runs)
     return ended
 
@@ -45,17 +48,21 @@ def run_step(config: Config, wrong: Known, name: str, step: str, *, run_id: str,
     folder = Folder(config.workflow.state_dir, name)
     place = _place(name, [each.name for each in known.steps], step)
     with _running(config, folder, show, _LOCK_S) as runner:
-        held, newest = folder.run_named(checked_id(run_id)), folder.run()
+        held = folder.run_named(checked_id(run_id))
+        if held is not None and not held.asks_for_same(known.digest, given):
+            raise WorkflowError(f"run {run_id} was asked for with other parameters, or by another definition: name a new one by --run")
         if held is not None and held.steps[place].state in FINISHED:
             return held
-        if held is not None and held != newest:
+        if held is not None and held != folder.run():
             raise WorkflowError(f"run {run_id} is {held.state}, and another one is the newest: start a new one")
-        found, goes_on = begin(folder, known, given, _now_ms(), run_id=run_id)
-        if found.next != place:
-            raise WorkflowError(f"expected all steps before {step} to be done in run {run_id}, but {_next(found)} isn't")
-        if not goes_on:
-            runner.begun(found)
-        found = runner.step(found, place, attempts=1)
+        if (next_place := held.next if held is not None else 0) != place:
+            missing = known.steps[next_place or 0].name
+            raise WorkflowError(f"expected all steps before {step} to be done in run {run_id}, but {missing} isn't")
+        # Only now: it may put another run in the place of the newest one.
+        begun = begin(folder, known, given, _now_ms(), run_id=run_id)
+        if not begun.goes_on:
+            runner.begun(begun)
+        found = runner.step(begun.run, place, attempts=1)
         if found.next is None:
             found = runner.done(found)
             folder.forget(config.workflow.keep_runs)

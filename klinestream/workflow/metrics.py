@@ -5,6 +5,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from klinestream.market.events import Order
 from klinestream.market.workflows import Happened, State
 from klinestream.workflow.state import Run
+from klinestream.workflow.telling import Teller
 
 
 class WorkflowMetrics:
@@ -27,10 +28,17 @@ class WorkflowMetrics:
         self.commands = counter("commands", "Commands that were obeyed or refused", "command", "fate")
         self.unreadable = counter("commands_unreadable", "Records of crypto_control meant for workflows that are no command")
         self.waiting = gauge("events_waiting", "Events that no broker has yet")
+        self.left_out = gauge("events_left_out", "Events that were never told, since too many waited; since the start")
         self.reconnects = counter("reconnects", "Times that the connection to Kafka was made anew after trouble")
         for order in Order:
             for fate in ("obeyed", "refused"):
                 self.commands.labels(order, fate)
+
+    def watch(self, teller: Teller) -> None:
+        """Hear what it tells, and see what it can't."""
+        teller.also(self.hear)
+        self.waiting.set_function(lambda: teller.waiting)
+        self.left_out.set_function(lambda: teller.left_out)
 
     def hear(self, happened: Happened, run: Run, text: str, place: int | None) -> None:  # noqa: ARG002  # as a teller tells it
         """Something happened to a run."""

@@ -11,7 +11,7 @@ the same however often it is begun.
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,32 +52,58 @@ def locked(folder: Folder) -> FileLock:
         return folder.lock()
     except LockedError as error:
         raise WorkflowError(
-            f"{folder.workflow} is under way already, by process {error.holder}: wait for it, or `klinestream workflow stop "
-            f"{folder.workflow}`"
+            f"{folder.workflow} is under way already, by process {error.holder}: wait for it, or end that process; "
+            f"if that is a runner, `klinestream workflow stop {folder.workflow}`"
         ) from None
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A run that begins, or goes on."""
+
+    run: Run
+    goes_on: bool
+    replaced: Run | None = None
+    """The run in whose place it begins, if that wasn't done: its end is still to be told."""
+
+
 def begin(
-    folder: Folder, definition: Definition, asked: Mapping[str, str], now_ms: int, *, run_id: str = "", command: str = ""
-) -> tuple[Run, bool]:
+    folder: Folder,
+    definition: Definition,
+    asked: Mapping[str, str],
+    now_ms: int,
+    *,
+    run_id: str = "",
+    command: str = "",
+    anew: bool = False,
+) -> Begun:
     """The run that is meant, in the state's file: a new one, or the newest one if it isn't done and was asked for the same.
 
-    With `run_id` the run of this name. Tells whether it goes on. Needs the lock. Raises ConfigError.
+    With `run_id` the run of this name. With `anew` what failed or was stopped stays so, and only what was interrupted goes on: by
+    then its times are those of another day. Needs the lock. Raises ConfigError.
     """
     held = folder.run()
-    same = held is not None and held.asks_for_same(definition.digest, asked) and held.state in _ALIVE
+    same = held is not None and held.asks_for_same(definition.digest, asked) and (_is_interrupted(held) if anew else held.state in _ALIVE)
     if held is not None and (held.id == run_id if run_id else same):
         steps = tuple(_waiting(step) for step in held.steps)
         run = replace(held, steps=steps, state=State.RUNNING, ended_ms=None, reason="", command=command or held.command)
         folder.put(run)
-        return run, True
+        return Begun(run, goes_on=True)
     parameters = values(definition, asked, now_ms)
     steps = tuple(Reached(step) for step in plan(definition, parameters, folder.outs))
     run = Run(definition.name, run_id or new_id(now_ms), definition.digest, dict(asked), parameters, steps, now_ms, command=command)
+    replaced = None
     if held is not None and held.state in _ALIVE:
-        folder.put(replace(held, state=State.REPLACED, ended_ms=now_ms, reason=f"run {run.id} was asked for instead"))
+        replaced = replace(held, state=State.REPLACED, ended_ms=now_ms, reason=f"run {run.id} was asked for instead")
+        folder.put(replaced)
     folder.put(run)
-    return run, False
+    return Begun(run, goes_on=False, replaced=replaced)
+
+
+def _is_interrupted(run: Run) -> bool:
+    """And not as often as its step may be tried, as one is that takes more memory than there is."""
+    step = run.steps[run.next] if run.next is not None else None
+    return run.state is State.RUNNING and (step is None or step.attempts < step.planned.attempts)
 
 
 def _waiting(step: Reached) -> Reached:
@@ -99,22 +125,25 @@ class Runner:
         self.keeps_running = False
         """Whether a run that is stopped goes on by itself at the next start: it is the runner that ends, not the run."""
 
-    def take_on(self, run: Run, goes_on: bool) -> Run:
+    def take_on(self, begun: Begun) -> Run:
         """Run what isn't done, step after step; the run as it ended."""
-        if goes_on:
+        run = begun.run
+        if begun.goes_on:
             done = sum(step.state in FINISHED for step in run.steps)
             self._tell(Happened.RUN_RESUMED, run, f"run goes on after {done} of {len(run.steps)} steps")
         else:
-            self.begun(run)
+            self.begun(begun)
         while (place := run.next) is not None:
             run = self.step(run, place)
             if run.steps[place].state not in FINISHED:
                 return run
         return self.done(run)
 
-    def begun(self, run: Run) -> None:
-        """Tell that it began."""
-        self._tell(Happened.RUN_STARTED, run, f"run of {len(run.steps)} steps started")
+    def begun(self, begun: Begun) -> None:
+        """Tell that it began, and first how the one ended in whose place it did."""
+        if begun.replaced is not None:
+            self._tell_end(begun.replaced)
+        self._tell(Happened.RUN_STARTED, begun.run, f"run of {len(begun.run.steps)} steps started")
 
     def done(self, run: Run) -> Run:
         """The run, all of whose steps are done."""
@@ -179,8 +208,11 @@ class Runner:
         ended = replace(run, state=state, ended_ms=self._now_ms(), reason=reason)
         self._folder.put(ended)
         log.info("run ended", workflow=run.workflow, run=run.id, state=state, reason=reason)
-        self._tell(Happened.RUN_ENDED, ended, f"run ended: {reason}", took_ms=ended.ended_ms - run.started_ms if ended.ended_ms else 0)
+        self._tell_end(ended)
         return ended
+
+    def _tell_end(self, run: Run) -> None:
+        self._tell(Happened.RUN_ENDED, run, f"run ended: {run.reason}", took_ms=run.ended_ms - run.started_ms if run.ended_ms else 0)
 
     def _put(self, run: Run, happened: Happened, place: int, text: str, **fields: Any) -> Run:
         self._folder.put(run)

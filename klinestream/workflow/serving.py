@@ -31,7 +31,7 @@ from klinestream.workflow.definition import Known, definition, definitions
 from klinestream.workflow.metrics import WorkflowMetrics
 from klinestream.workflow.plan import asked
 from klinestream.workflow.process import Programs, sweep
-from klinestream.workflow.runner import Runner, begin, locked
+from klinestream.workflow.runner import Begun, Runner, begin, locked
 from klinestream.workflow.state import Folder, Run
 from klinestream.workflow.telling import Teller, of_run
 
@@ -54,8 +54,7 @@ def run(config: Config, wrong: Known) -> None:
         stack.callback(_only_runner(config).release)
         teller = Teller(config.kafka, _now_ms)
         stack.callback(teller.close, _TELL_S)
-        teller.also(metrics.hear)
-        metrics.waiting.set_function(lambda: teller.waiting)
+        metrics.watch(teller)
         serving = Serving(config, wrong, teller, metrics)
         stack.callback(serving.end)
         if config.workflow.metrics_port:
@@ -95,6 +94,15 @@ def _keep(serving: "Serving", config: Config, metrics: WorkflowMetrics, ending: 
             log.warning("kafka in trouble, trying again", reason=str(error), again_in_s=wait_s)
             ending.wait(wait_s * random.uniform(0.5, 1.0))  # noqa: S311  # not a secret
             wait_s = min(_BACKOFF_MOST_S, 2 * wait_s)
+
+
+def _start(first: int, end: int, reached: int | None) -> int:
+    """Where to read on; a topic that ends before what was read is another one, made anew.
+
+    >>> _start(0, 9, None), _start(0, 9, 7), _start(8, 9, 7), _start(0, 3, 7)
+    (0, 7, 8, 0)
+    """
+    return max(first, reached) if reached is not None and reached <= end else first
 
 
 class _Active:
@@ -162,10 +170,17 @@ class Serving:
                 except WorkflowError as error:
                     log.warning("run is left to another process", workflow=name, reason=str(error))
                 else:
-                    self._take_on(folder, lock, found, goes_on=True)
+                    self._go_on(folder, lock)
+
+    def _go_on(self, folder: Folder, lock: FileLock) -> None:
+        found = folder.run()  # again: until we had the lock, another process may have ended it
+        if found is not None and found.state is State.RUNNING:
+            self._take_on(folder, lock, Begun(found, goes_on=True))
+        else:
+            lock.release()
 
     def take(self, records: Sequence[Record]) -> None:
-        """Obey commands; each once. Raises BrokerError."""
+        """Obey commands, starts and stops each once."""
         for record in records:
             if record.value is None or not (record.key or b"").startswith(WORKFLOW.encode()):
                 continue
@@ -210,11 +225,12 @@ class Serving:
             lock = locked(folder)
             try:
                 sweep(str(folder.root))
-                found, goes_on = begin(folder, known, parameters, _now_ms(), command=command.id)
+                begun = begin(folder, known, parameters, _now_ms(), command=command.id)
             except BaseException:
                 lock.release()
                 raise
-            self._take_on(folder, lock, found, goes_on=goes_on)
+            self._take_on(folder, lock, begun)
+            found = begun.run
         self._answer(name, found, f"run {found.id} is under way", command)
 
     def _stop(self, name: str, command: WorkflowCommand) -> None:
@@ -247,14 +263,14 @@ class Serving:
     def _is_active(self, name: str) -> bool:
         return name in self._active and self._active[name].is_alive
 
-    def _take_on(self, folder: Folder, lock: FileLock, found: Run, *, goes_on: bool) -> None:
+    def _take_on(self, folder: Folder, lock: FileLock, begun: Begun) -> None:
         stop = threading.Event()
         mark = str(folder.root)
         runner = Runner(folder, Programs(mark, self._config.stop_s, self._file), self._teller, _now_ms, stop)
 
         def work() -> None:
             sweep(mark)
-            runner.take_on(found, goes_on)
+            runner.take_on(begun)
             folder.forget(self._config.keep_runs)
 
         self._active[folder.workflow] = _Active(folder.workflow, runner, stop, lock, work)

@@ -10,7 +10,7 @@ STATE/train/_lock                     one process at a time
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -129,16 +129,14 @@ class Folder:
         if step.out:
             self._files.put(f"done/{step.digest}.json", orjson.dumps({"step": step.name, "run": run, "argv": step.argv}))
 
-    def former(self) -> Iterator[Run]:
-        """Runs that ended, the newest first."""
-        for path in sorted((self.root / "runs").glob("*.json"), reverse=True):
-            found = self._read(f"runs/{path.name}")
-            if found is not None:
-                yield found
+    def former(self) -> list[Run]:
+        """Runs that ended, the newest first; names tell nothing of age, since runs may be given any."""
+        found = (self._read(f"runs/{path.name}") for path in (self.root / "runs").glob("*.json"))
+        return sorted((run for run in found if run is not None), key=lambda run: (run.started_ms, run.id), reverse=True)
 
     def forget(self, keep: int) -> None:
         """Remove what only runs before the newest `keep` have made."""
-        former = list(self.former())
+        former = self.former()
         newest = self.run()
         held = [*former[:keep], *([newest] if newest is not None else [])]
         for run in former[keep:]:

@@ -137,7 +137,7 @@ def start(world: World, program: Program, asked: dict[str, str]) -> Run:
 
     folder = world.folder()
     runner = Runner(folder, program, tell, lambda: 1000, threading.Event())
-    return runner.take_on(*begin(folder, DEFINITION, asked, 1000))
+    return runner.take_on(begin(folder, DEFINITION, asked, 1000))
 
 
 def to_the_end(world: World, program: Program, asked: dict[str, str]) -> Run:
@@ -234,6 +234,8 @@ def test_what_is_asked_for_otherwise_is_another_run() -> None:
         assert held is not None
         ended = to_the_end(world, Program(world, Counter()), {"word": "y"})
         assert ended.id != held.id
+        ends = [told for told, _ in world.told if told in {Happened.RUN_STARTED, Happened.RUN_ENDED}]
+        assert ends == [Happened.RUN_STARTED, Happened.RUN_ENDED, Happened.RUN_STARTED, Happened.RUN_ENDED], "the former one too"
         former = world.folder().run_named(held.id)
         assert former is not None
         assert (former.state, former.reason) == (State.REPLACED, f"run {ended.id} was asked for instead")

@@ -245,7 +245,15 @@ def test_what_the_page_shows_is_so(empty_folder: Path) -> None:
     [toml] = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
     assert len(read(toml, "nightly.toml", "nightly", WRONG).steps) == 2
     [job] = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
-    kubernetes_validate.validate(yaml.safe_load(job), kubernetes_validate.latest_version(), strict=True)
+    cron = yaml.safe_load(job)
+    kubernetes_validate.validate(cron, kubernetes_validate.latest_version(), strict=True)
+    [container] = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    command: Any = typer.main.get_command(app)
+    words = container["command"][1:]
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    # What failed one night must not be tried again every night, with that night's times.
+    assert command.make_context("klinestream", words).params["anew"]
     group: Any = typer.main.get_command(app)
     assert set(re.findall(r"klinestream workflow ([a-z]+)", TEXT)) == set(group.commands["workflow"].commands)
     assert empty_folder.is_dir()
