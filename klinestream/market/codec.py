@@ -64,6 +64,7 @@ _SYMBOL = re.compile(r"[\w\-.:]{1,50}")
 _SYMBOL_OR_PATTERN = re.compile(r"[\w\-.:*?]{1,50}")
 _SOURCE = re.compile(r"[a-z0-9._-]{1,50}")
 _COMMAND_TEXT_MOST, _PARAMETERS_MOST = 100, 100
+_COMMAND_ID = re.compile(rf"[^\s=\[\]]{{1,{_COMMAND_TEXT_MOST}}}")
 TIME_MOST_MS = 4_102_444_800_000  # 2100-01-01: past it a time is a fault, not a time
 
 
@@ -189,8 +190,12 @@ def decode_command(line: bytes) -> WorkflowCommand:
     command = decode_event(WorkflowCommand, line)
     if not command.workflow.startswith(WORKFLOW) or len(command.workflow) > _COMMAND_TEXT_MOST:
         raise RecordError(f"workflow: expected {WORKFLOW}NAME")
-    if len(command.id) > _COMMAND_TEXT_MOST or len(command.parameters) > _PARAMETERS_MOST:
-        raise RecordError(f"id, parameters: expected up to {_COMMAND_TEXT_MOST} characters, and up to {_PARAMETERS_MOST}")
+    if not _COMMAND_ID.fullmatch(command.id):
+        raise RecordError(
+            f"id: expected up to {_COMMAND_TEXT_MOST} characters without spaces, = and brackets, which the answer can tell again"
+        )
+    if len(command.parameters) > _PARAMETERS_MOST:
+        raise RecordError(f"parameters: expected up to {_PARAMETERS_MOST}")
     return replace(command, command=_one_of(Order, "command", command.command))
 
 

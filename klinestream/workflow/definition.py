@@ -137,10 +137,19 @@ def shipped() -> Iterator[tuple[str, str, str]]:
             yield file.name.removesuffix(".toml"), f"{_SHIPPED}/{file.name}", file.read_text()
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: expected UTF-8: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a file that can be read: {error}") from None
+
+
 def definitions(folder: Path, wrong: Known = lambda _: "") -> dict[str, Definition]:
     """All that are known by name: those that come along, and over them those of a folder. Raises ConfigError."""
     texts = {name: (place, text) for name, place, text in shipped()}
-    texts |= {path.stem: (str(path), path.read_text()) for path in sorted(folder.glob("*.toml"))}
+    texts |= {path.stem: (str(path), _text(path)) for path in sorted(folder.glob("*.toml"))}
     return {name: read(text, place, name, wrong) for name, (place, text) in sorted(texts.items())}
 
 
@@ -148,7 +157,7 @@ def definition(folder: Path, name: str, wrong: Known = lambda _: "") -> Definiti
     """One of them; raises ConfigError. A fault in another one doesn't matter."""
     own = folder / f"{name}.toml"
     if own.is_file():
-        return read(own.read_text(), str(own), name, wrong)
+        return read(_text(own), str(own), name, wrong)
     for known, place, text in shipped():
         if known == name:
             return read(text, place, name, wrong)

@@ -76,10 +76,11 @@ def _time(name: str, value: str, now_ms: int) -> str:
     '1970-01-01T01:00:00Z'
     """
     try:
-        time_ms = time_of(value, now_ms)
+        return datetime.fromtimestamp(time_of(value, now_ms) // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except ConfigError as error:
         raise ConfigError(f"{name}: {str(error).removeprefix('--since: ')}") from None
-    return datetime.fromtimestamp(time_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        raise ConfigError(f"{name}: expected a time between the years 1 and 9999, got {value!r}") from None
 
 
 def plan(
@@ -111,8 +112,14 @@ def _digest(step: Step, parameters: Mapping[str, str], before: str, found: Seque
 
 
 def inputs(place: str) -> str:
-    """What there is at a place: a digest of all names, sizes and times of change."""
-    root = Path(place)
+    """What there is at a place: a digest of all names, sizes and times of change. Raises ConfigError."""
+    try:
+        return _looked_at(Path(place))
+    except OSError as error:  # it may also go away while it is looked at
+        raise ConfigError(f"expected files, or nothing, at {place!r}, got: {error}") from None
+
+
+def _looked_at(root: Path) -> str:
     files = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root] if root.exists() else []
     told = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     for path in files:

@@ -40,7 +40,22 @@ class Programs:
 
     def run(self, argv: Sequence[str], log: Path, timeout_s: float, stop: threading.Event) -> None:
         """Run one to its end. Raises WorkflowError if it fails or takes too long, StoppedError once `stop` is set."""
-        began = log.stat().st_size if log.exists() else 0
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            began = log.stat().st_size if log.exists() else 0
+            code = self._code(argv, log, time.monotonic() + timeout_s, stop)
+        except (OSError, ValueError) as error:  # no room, no process to be had, words that can't be passed
+            raise WorkflowError(f"it could not be run: {error}") from None
+        if code is None and stop.is_set():
+            raise StoppedError
+        if code is None:
+            raise WorkflowError(f"it took longer than {timeout_s:g} s, which is timeout_s of this step")
+        if code:
+            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            raise WorkflowError(f"{how}: {_last_words(log, began) or 'it printed nothing'}")
+
+    def _code(self, argv: Sequence[str], log: Path, deadline_s: float, stop: threading.Event) -> int | None:
+        """The exit code; None where it had to be ended."""
         with log.open("ab") as output:
             child = subprocess.Popen(  # noqa: S603  # a definition names commands of ours
                 [*self._head, *argv],
@@ -51,16 +66,9 @@ class Programs:
                 start_new_session=True,
             )
         try:
-            code = _waited(child, log, time.monotonic() + timeout_s, stop)
+            return _waited(child, log, deadline_s, stop)
         finally:
             self._end(child)
-        if code is None and stop.is_set():
-            raise StoppedError
-        if code is None:
-            raise WorkflowError(f"it took longer than {timeout_s:g} s, which is timeout_s of this step")
-        if code:
-            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            raise WorkflowError(f"{how}: {_last_words(log, began) or 'it printed nothing'}")
 
     def _end(self, child: "subprocess.Popen[bytes]") -> None:
         """SIGTERM for the whole group, and SIGKILL for what is left of it."""

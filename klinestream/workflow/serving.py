@@ -39,7 +39,8 @@ log = structlog.get_logger()
 
 CLIENT_ID = "klinestream-workflow"
 OBEYED_MOST = 1000
-_OBEYED, _LOCK = "_obeyed.json", "_runner"
+"""Ids of that many starts and stops that are young enough to be obeyed; of more the oldest are forgotten."""
+_OBEYED, _LOCK = "_obeyed_ids.json", "_runner"
 _POLL_S = 0.2
 _CONNECT_S = 3.0
 _TELL_S = 10.0
@@ -80,14 +81,18 @@ def _keep(serving: "Serving", config: Config, metrics: WorkflowMetrics, ending: 
     """Follow the topic until the end, whatever becomes of the broker; runs go on without it."""
     kafka = config.kafka.model_copy(update={"connect_timeout_s": min(_CONNECT_S, config.kafka.connect_timeout_s)})
     wait_s = _BACKOFF_FIRST_S
+    reached: dict[int, int] = {}
     while not ending.is_set():
         try:
             with closing(open_reader(kafka, CLIENT_ID)) as reader:
-                reader.assign({(CONTROL.name, partition): first for partition, (first, _) in reader.bounds(CONTROL.name).items()})
+                bounds = reader.bounds(CONTROL.name).items()
+                reader.assign({(CONTROL.name, partition): _start(*held, reached.get(partition)) for partition, held in bounds})
                 serving.fault, wait_s = "", _BACKOFF_FIRST_S
                 log.info("obeying", topic=CONTROL.name)
                 while not ending.is_set():
-                    serving.take(reader.poll(_POLL_S))
+                    records = reader.poll(_POLL_S)
+                    serving.take(records)
+                    reached |= {record.partition: record.offset + 1 for record in records}
         except BrokerError as error:
             serving.fault = str(error)
             metrics.reconnects.inc()
@@ -134,6 +139,10 @@ class _Active:
         except KlinestreamError as error:
             self.fault = str(error)
             log.error("run can't go on", reason=self.fault)
+        except Exception as error:
+            # Nobody waits for a thread: what ends it unseen would leave its run called running, and all well, for ever.
+            self.fault = repr(error)
+            log.exception("run can't go on")
         finally:
             self._lock.release()
 
@@ -150,7 +159,8 @@ class Serving:
         self._metrics = metrics
         self._active: dict[str, _Active] = {}
         self._files = Files(str(self._config.state_dir.absolute()))
-        self._obeyed: list[str] = orjson.loads(self._files.read(_OBEYED) or b"[]")
+        self._obeyed: dict[str, int] = orjson.loads(self._files.read(_OBEYED) or b"{}")
+        """Id → when it was said, of what must not be done again."""
         self._began_s = time.monotonic()
         self.fault = "not connected to Kafka yet"
 
@@ -193,8 +203,15 @@ class Serving:
             age_s = (_now_ms() - command.time_ms) / 1000
             if command.id not in self._obeyed and age_s <= self._config.command_age_s:
                 self._obey(command)
-                self._obeyed = [*self._obeyed, command.id][-OBEYED_MOST:]
-                self._files.put(_OBEYED, orjson.dumps(self._obeyed))
+                if command.command in (Order.START, Order.STOP):
+                    self._remember(command)
+
+    def _remember(self, command: WorkflowCommand) -> None:
+        """Until its age keeps it from being obeyed. To answer a ping or status again does no harm."""
+        oldest_ms = _now_ms() - round(self._config.command_age_s * 1000)
+        held = {id: time_ms for id, time_ms in self._obeyed.items() if time_ms >= oldest_ms} | {command.id: command.time_ms}
+        self._obeyed = dict(sorted(held.items(), key=lambda each: each[1])[-OBEYED_MOST:])
+        self._files.put(_OBEYED, orjson.dumps(self._obeyed))
 
     def end(self) -> None:
         """End all steps; their runs go on with the next runner."""
@@ -208,7 +225,8 @@ class Serving:
         try:
             does[command.command](name, command)
             self._metrics.commands.labels(command.command, "obeyed").inc()
-        except KlinestreamError as error:
+        except (KlinestreamError, OSError, ValueError) as error:
+            # It would be read again after each restart: whatever is wrong with one, the runner stays.
             self._metrics.commands.labels(command.command, "refused").inc()
             self._teller.answer(name, Happened.REFUSED, f"{command.command}: {error}", {"re": command.id})
 

@@ -99,10 +99,8 @@ class Folder:
             raise ConfigError(f"workflow.state_dir: expected to write to {self.root}: {error}; give room or permission") from None
 
     def log(self, run: str, step: str) -> Path:
-        """The file of what a step prints; its folder is there."""
-        folder = self.root / "logs" / run
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{step}.log"
+        """The file of what a step prints."""
+        return self.root / "logs" / run / f"{step}.log"
 
     def run(self) -> Run | None:
         """The newest run."""

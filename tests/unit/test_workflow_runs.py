@@ -1,27 +1,28 @@
 """Runs of workflows and their runner, where something is wrong with what it is told or with what is there."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from klinestream.market.codec import decode_event, encode_event
-from klinestream.market.errors import WorkflowError
+from klinestream.market.errors import BrokerError, WorkflowError
 from klinestream.market.events import Order, PipelineEvent, WorkflowCommand
 from klinestream.market.topics import CONTROL
 from klinestream.market.workflows import Happened, State
 from klinestream.runtime.config import Config
 from klinestream.runtime.kafka import Record
 from klinestream.workflow import serving as serving_module
-from klinestream.workflow.definition import read
+from klinestream.workflow.definition import definition, read
 from klinestream.workflow.local import run_step
 from klinestream.workflow.metrics import WorkflowMetrics
-from klinestream.workflow.process import StoppedError
+from klinestream.workflow.process import Programs, StoppedError
 from klinestream.workflow.runner import Runner, begin, locked
-from klinestream.workflow.serving import Serving
+from klinestream.workflow.serving import Serving, _keep
 from klinestream.workflow.state import Folder
 from klinestream.workflow.telling import Teller
 
@@ -113,6 +114,110 @@ def served(configured: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -
     opened = Served(configured(), monkeypatch)
     yield opened
     opened.serving.end()
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "said"),
+    [
+        ("train", ("from=999999999d", "to=0s"), "from: expected a time between the years 1 and 9999"),
+        ("train", ("from=1h", "to=0s", f"files={'x' * 300}"), "File name too long"),
+        ("broken", (), "broken.toml: expected UTF-8"),
+    ],
+)
+def test_a_command_that_can_t_be_obeyed_is_refused_and_the_runner_stays(
+    served: Served, name: str, parameters: tuple[str, ...], said: str
+) -> None:
+    """With the reason, once; and the next command is obeyed."""
+    Path("workflows/broken.toml").write_bytes(b'about = "\xff"')
+    [(event, detail)] = served.say(Order.START, *parameters, name=name)
+    assert event == Happened.REFUSED
+    assert said in detail
+    assert served.state(name).run() is None
+    assert served.say(Order.PING)[0][0] == Happened.PONG
+
+
+def test_a_command_is_refused_whatever_is_wrong(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where nobody thought of it: one record must not end all runs, again after each restart."""
+    for error in (OSError("no such device"), ValueError("embedded null byte")):
+
+        def wrong(*_: object, told: Exception = error, **__: object) -> None:
+            raise told
+
+        monkeypatch.setattr(serving_module, "begin", wrong)
+        [(event, detail)] = served.say(Order.START)
+        assert (event, str(error) in detail) == (Happened.REFUSED, True)
+    assert served.count("commands_total", command="start", fate="refused") == 2
+
+
+def test_starts_and_stops_are_obeyed_once_however_many_pings_come_between(served: Served) -> None:
+    """They are remembered by their ids until they are too old to be obeyed, also by the next runner; pings push none of them out."""
+    records = [served.record(Order.START), served.record(Order.STOP)]
+    served.serving.take(records)
+    run = served.state().run()
+    assert run is not None
+    assert run.state is State.STOPPED
+    served.serving.take([served.record(Order.PING) for _ in range(serving_module.OBEYED_MOST + 1)])
+    for serving in (served.serving, served.restarted()):
+        serving.take(records)
+        assert served.state().run() == run
+    remembered = served.state().root.parent / serving_module._OBEYED
+    assert orjson.loads(remembered.read_bytes()).keys() == {"id1", "id2"}
+    served.now_ms += 3_601_000
+    served.serving.take([*records, served.record(Order.STOP)])
+    assert served.state().run() == run
+    assert len(orjson.loads(remembered.read_bytes())) == 1
+
+
+def test_after_trouble_it_reads_on_where_it_was(served: Served, configured: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
+    """And from the beginning where the topic is another one, which has fewer records."""
+    monkeypatch.setattr(serving_module, "_BACKOFF_FIRST_S", 0.001)
+    ending, assigned = threading.Event(), list[Mapping[tuple[str, int], int]]()
+    polls = iter([[Record(CONTROL.name, b"AUSDT", b"{}", 0, partition=0, offset=6)], None, None, []])
+    ends = iter([7, 7, 3])
+
+    class Away:
+        def bounds(self, _topic: str) -> Mapping[int, tuple[int, int]]:
+            return {0: (0, next(ends))}
+
+        def assign(self, positions: Mapping[tuple[str, int], int]) -> None:
+            assigned.append(positions)
+
+        def poll(self, _timeout_s: float) -> Sequence[Record]:
+            found = next(polls)
+            if found is None:
+                raise BrokerError("away")
+            if not found:
+                ending.set()
+            return found
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(serving_module, "open_reader", lambda *_: Away())
+    _keep(served.serving, configured(), served.metrics, ending)
+    assert [positions[CONTROL.name, 0] for positions in assigned] == [0, 7, 0]
+
+
+@pytest.mark.parametrize(("argv", "log"), [(("topics", "a\0b"), "step.log"), (("topics", "list"), "no folder/step.log")])
+def test_a_step_that_can_t_be_begun_has_failed(tmp_path: Path, argv: tuple[str, ...], log: str) -> None:
+    """As one that ended badly: it is tried again, and its run fails with the reason."""
+    (tmp_path / "no folder").touch()
+    with pytest.raises(WorkflowError, match=r"it could not be run: (embedded null byte|.*File exists)"):
+        Programs(str(tmp_path), 1.0).run(argv, tmp_path / log, 5, threading.Event())
+
+
+def test_a_run_whose_thread_is_gone_is_told_of_by_healthz(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ended it: otherwise it would be called running for ever, and all be well."""
+
+    def wrong(*_: object) -> None:
+        raise RuntimeError("nobody thought of this")
+
+    monkeypatch.setattr(Holding, "run", wrong)
+    served.say(Order.START)
+    served.serving._active["tiny"].join()
+    served.serving.fault = ""
+    [fault] = served.serving.faults()
+    assert "nobody thought of this" in fault
 
 
 def test_a_run_that_another_one_replaces_is_told_of(served: Served) -> None:
@@ -227,3 +332,10 @@ def test_who_finds_another_at_work_is_told_what_ends_it(empty_folder: Path) -> N
     with pytest.raises(WorkflowError, match=r"by process \d+: wait for it, or end that process"):
         locked(folder)
     lock.release()
+
+
+def test_a_definition_that_is_no_text_is_named(empty_folder: Path) -> None:
+    """With its place."""
+    (empty_folder / "odd.toml").write_bytes(b"\xff")
+    with pytest.raises(Exception, match=r"odd.toml: expected UTF-8"):
+        definition(empty_folder, "odd")

@@ -3,6 +3,7 @@
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,12 @@ def test_a_command_survives_the_codec_and_garbage_does_not() -> None:
     """What can't be used raises RecordError that says why."""
     told = WorkflowCommand("workflow:train", Order.START, ("from=30d",), "id", NOW_MS, "test")
     assert decode_command(encode_event(told)) == told
-    for wrong, said in ((b"{}", "workflow: missing"), (encode_event(told).replace(b"start", b"jump"), "command: expected start, stop")):
+    for wrong, said in (
+        (b"{}", "workflow: missing"),
+        (encode_event(told).replace(b"start", b"jump"), "command: expected start, stop"),
+        # The answer couldn't tell such an id again.
+        (encode_event(replace(told, id="my id")), "id: expected up to 100 characters without spaces, = and brackets"),
+    ):
         with pytest.raises(RecordError, match=said):
             decode_command(wrong)
 
