@@ -68,6 +68,8 @@ def _submit(job: str, config: Config, savepoint: str, jobmanager: str, ship: boo
     from klinestream.runtime.signals import told_to_end
     from klinestream.stack import submission
 
+    if keep and savepoint:
+        raise ConfigError("expected --keep or --savepoint, not both: a job that is kept is resumed from the newest of --checkpoints")
     if not keep:
         typer.echo(submission.submit(job, config, jobmanager, savepoint, ship=ship))
         return

@@ -90,6 +90,15 @@ def name_of(job: str, topic_prefix: str = "") -> str:
     return f"{topic_prefix}klinestream {job}"
 
 
+def folder_of(job: str, topic_prefix: str = "") -> str:
+    """The folder of a job's own within the cluster's checkpoints: whoever submits it, it finds what it left.
+
+    >>> folder_of("windows"), folder_of("windows", "replay.")
+    ('windows', 'replay.windows')
+    """
+    return f"{topic_prefix}{job}"
+
+
 def job_id_in(output: str) -> str:
     """The job's id in what `flink run` printed. Raises StackError if it did not submit one."""
     found = _SUBMITTED.search(output)
@@ -140,11 +149,11 @@ class Cluster:
         """Disconnect."""
         self._client.close()
 
-    def checkpoints(self, job: str) -> str:
-        """Address of the folder for one job's checkpoints, in the cluster's own; empty if it keeps none."""
+    def checkpoints(self, folder: str) -> str:
+        """Address of a folder for one job's checkpoints, in the cluster's own; empty if it keeps none."""
         settings = {entry["key"]: entry["value"] for entry in self._ask("GET", "/jobmanager/config")}
-        folder = settings.get("execution.checkpointing.dir", "")
-        return f"{folder}/{job}" if folder else ""
+        whole = settings.get("execution.checkpointing.dir", "")
+        return f"{whole}/{folder}" if whole else ""
 
     def task_managers(self) -> int:
         """How many task managers are registered."""

@@ -33,10 +33,10 @@ def rest_url(config: Config, address: str) -> str:
     return whole.rstrip("/")
 
 
-def submit(job: str, config: Config, address: str, restore_from: str, *, ship: bool = False, checkpoints: str = "") -> str:
+def submit(job: str, config: Config, address: str, restore_from: str, *, ship: bool = False) -> str:
     """Submit and return the job's id. Raises StackError with what `flink run` said.
 
-    `checkpoints`: address of a folder for this job's own, as the cluster sees it.
+    Its checkpoints go where `keep` looks for them: else a job that a person has submitted would be resumed from an older one's.
     """
     layout = Layout.of(config.stack.state_dir)
     jars.fetch(layout.jars)
@@ -50,7 +50,7 @@ def submit(job: str, config: Config, address: str, restore_from: str, *, ship: b
             connector=jars.connector(layout.jars),
             environment=flink.environment(layout) | {"FLINK_CONF_DIR": str(folder)} | commands.configuration(config),
             restore_from=restore_from,
-            checkpoints=checkpoints,
+            checkpoints=_checkpoints(url, _folder(job, config)),
             python_files=_archive(folder / "klinestream.zip") if ship else None,
         )
         return jobs.run(command)
@@ -69,13 +69,25 @@ def keep(job: str, config: Config, address: str, checkpoints: Path, stopping: th
             if any(found.name == jobs.name_of(job, config.kafka.topic_prefix) and not found.ended for found in cluster.jobs()):
                 failures = 0
                 continue
-            newest = jobs.newest_checkpoint(checkpoints / job)
-            job_id = submit(job, config, address, newest.as_uri() if newest else "", checkpoints=cluster.checkpoints(job))
+            newest = jobs.newest_checkpoint(checkpoints / _folder(job, config))
+            job_id = submit(job, config, address, newest.as_uri() if newest else "")
             log.info("job submitted", job=job, id=job_id, resumed_from=str(newest) if newest else None)
         except StackError as error:
             failures += 1
             log.warning("job not submitted, trying again", job=job, reason=str(error))
     cluster.close()
+
+
+def _folder(job: str, config: Config) -> str:
+    return jobs.folder_of(job, config.kafka.topic_prefix)
+
+
+def _checkpoints(url: str, folder: str) -> str:
+    cluster = jobs.Cluster(url)
+    try:
+        return cluster.checkpoints(folder)
+    finally:
+        cluster.close()
 
 
 def _archive(file: Path) -> Path:

@@ -111,7 +111,7 @@ class Supervisor:
                 title=jobs.name_of(name, self.config.kafka.topic_prefix),
                 submit=partial(self._submission, name),
                 cluster=self._cluster,
-                checkpoints=self._layout.checkpoints / name,
+                checkpoints=self._layout.checkpoints / jobs.folder_of(name, self.config.kafka.topic_prefix),
                 logs=self._layout.logs,
                 mark=self._mark,
                 tell=self._tell,

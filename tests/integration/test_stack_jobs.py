@@ -44,6 +44,7 @@ def test_a_job_is_submitted_stopped_resumed_and_cancelled(broker: TestBroker, fl
 
     second = job("windows", "--savepoint", savepoint)
     eventually(lambda: flink.cluster.job(second).flows, 120, "the job runs again")
+    assert (flink.layout.checkpoints / "windows" / second).is_dir()  # where a keeper looks
     job("cancel", second)
     eventually(lambda: flink.cluster.job(second).ended, 60, "the job has ended")
 

@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from klinestream.cli.main import app
 from klinestream.market.errors import ConfigError, StackError
-from klinestream.runtime.config import Config
-from klinestream.stack import jobs
+from klinestream.runtime.config import Config, load
+from klinestream.stack import flink, jars, jobs, submission
+from klinestream.stack.process import Command
 from klinestream.stack.submission import rest_url
 
 
@@ -53,3 +56,62 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
     """What is no host and port raises ConfigError that shows the form."""
     with pytest.raises(ConfigError, match=r"host:port"):
         rest_url(Config(), address)
+
+
+class StandinCluster:
+    """Says where it keeps checkpoints, and no more."""
+
+    folder = "file:///checkpoints"
+
+    def __init__(self, rest_url: str) -> None:
+        self.rest_url = rest_url
+
+    def checkpoints(self, folder: str) -> str:
+        return f"{self.folder}/{folder}" if self.folder else ""
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def submitted(monkeypatch: pytest.MonkeyPatch) -> list[Command]:
+    """What was given to `flink run`, which isn't run."""
+    found: list[Command] = []
+
+    def run(command: Command) -> str:
+        found.append(command)
+        return "0" * 32
+
+    monkeypatch.setattr(jobs, "Cluster", StandinCluster)
+    monkeypatch.setattr(jobs, "run", run)
+    monkeypatch.setattr(jars, "fetch", lambda _: None)
+    monkeypatch.setattr(flink, "prepare_client", lambda *_: None)
+    return found
+
+
+@pytest.mark.parametrize(("prefix", "folder"), [("", "windows"), ("again.", "again.windows")])
+def test_a_job_that_a_person_submits_keeps_its_checkpoints_where_its_keeper_looks(
+    prefix: str, folder: str, submitted: list[Command], tmp_path: Path
+) -> None:
+    """From a savepoint, too: the keeper would else resume what the job had left before. A job over a replay has a folder of its own."""
+    config = load(None, stack={"state_dir": str(tmp_path)}, kafka={"topic_prefix": prefix})
+    submission.submit("windows", config, "flink.example:8081", "file:///savepoints/savepoint-1")
+    [command] = submitted
+    assert f"-Dexecution.checkpointing.dir=file:///checkpoints/{folder}" in command.argv
+
+
+def test_on_a_cluster_that_keeps_no_checkpoints_none_are_asked_for(
+    submitted: list[Command], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it has no folder for them, a job gets none of its own."""
+    monkeypatch.setattr(StandinCluster, "folder", "")
+    submission.submit("windows", load(None, stack={"state_dir": str(tmp_path)}), "flink.example:8081", "")
+    assert not [word for word in submitted[0].argv if "checkpointing.dir" in word]
+
+
+def test_a_job_that_is_kept_takes_no_savepoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be resumed from the savepoint once, and from something else ever after: whoever asks for both is told."""
+    monkeypatch.setattr(submission, "keep", lambda *_: None)
+    refused = CliRunner().invoke(app, ["job", "windows", "--keep", "--checkpoints", str(tmp_path), "--savepoint", "file:///s"])
+    assert isinstance(refused.exception, ConfigError)
+    assert "expected --keep or --savepoint" in str(refused.exception)
