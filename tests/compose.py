@@ -2,7 +2,8 @@
 
     docker-compose.yml ─ include ─► deploy/compose/*.yml ─ extends ─► deploy/compose/common.yml
 
-Only what these files use: mappings are merged, lists joined, commands and single values replaced. Variables stay as they are written.
+Only what these files use: mappings are merged, lists joined, commands, single values and the `tmpfs` of a path replaced. Variables
+stay as they are written.
 """
 
 import re
@@ -100,7 +101,13 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict) and isinstance(merged.get(key), dict):
             merged[key] = _merged(merged[key], value)
         elif isinstance(value, list) and isinstance(merged.get(key), list) and key not in _REPLACED:
-            merged[key] = [*merged[key], *value]
+            merged[key] = _joined(key, merged[key], value)
         else:
             merged[key] = value
     return merged
+
+
+def _joined(key: str, below: list[Any], above: list[Any]) -> list[Any]:
+    if key != "tmpfs":
+        return [*below, *above]
+    return list({entry.partition(":")[0]: entry for entry in (*below, *above)}.values())

@@ -82,7 +82,7 @@ def test_compose_itself_reads_them_alike() -> None:
     found = yaml.safe_load(subprocess.run(read, capture_output=True, text=True, env=given, check=True).stdout)["services"]
     assert found.keys() == SERVICES.keys()
     for name, service in SERVICES.items():
-        for key in ("image", "command", "read_only", "user", "profiles", "cap_drop", "cap_add", "pids_limit"):
+        for key in ("image", "command", "read_only", "user", "profiles", "cap_drop", "cap_add", "pids_limit", "tmpfs"):
             assert found[name].get(key) == service.plain.get(key), (name, key)
         assert found[name].get("environment", {}).keys() >= {key for key, value in service.environment.items() if value is not None}
         bound = {Path(volume["source"]) for volume in found[name].get("volumes", ()) if volume["type"] == "bind"}
@@ -226,6 +226,8 @@ def test_what_lasts_has_a_volume() -> None:
     """Broker, Flink, archive and databases keep theirs in volumes; what others write to is memory that ends with them."""
     keeping = ("broker", "job-manager", "task-manager", "archive", "proof", "postgres", "clickhouse", "prometheus", "grafana")
     assert all(SERVICES[name].plain["volumes"] for name in keeping)
+    native = ["/tmp:mode=1777,size=512m,exec"]  # noqa: S108  # a container's own
+    assert [SERVICES[name].plain["tmpfs"] for name in ("job-manager", "task-manager")] == [native, native]
     assert all(service.plain["tmpfs"] for service in SERVICES.values() if service.plain.get("read_only") and service.name != "prometheus")
 
 
