@@ -1,7 +1,8 @@
-"""What the model's parts ask of Kubernetes: replicas, requests and limits. Pure.
+"""What the model's parts ask of Kubernetes: replicas, requests, and memory's limits. Pure.
 
-request: twice what it takes in the mean      a second's klines come at once, and after a restart there is more to do than live
-limit:   whole cores for that burst           a part that is throttled in it is late each second
+CPU:     twice what it takes in the mean      a second's klines come at once, and after a restart there is more to do than live;
+                                              no limit, since a part that is throttled in that burst is late each second
+memory:  a quarter above the mean             its limit half above that
 """
 
 from dataclasses import dataclass
