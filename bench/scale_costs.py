@@ -6,6 +6,7 @@ cost = what it takes without any + what each takes more       least squares over
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,11 @@ class Line:
     def place_of(self, value: float) -> float:
         """Where the line comes to a value; no bound where it doesn't grow."""
         return (value - self.at_zero) / self.each if self.each > 0 else float("inf")
+
+    def within(self, bound: float) -> float:
+        """The furthest place up to which nothing measured has passed a bound, whatever the line says; 0 where the first one has."""
+        held = takewhile(lambda point: point[1] <= bound, sorted(self.points))
+        return max((place for place, _ in held), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)

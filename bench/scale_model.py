@@ -124,9 +124,9 @@ def viewers_of_a_server(market: Market, costs: Costs) -> dict[str, float]:
     """What bounds them → how many viewers a server bears. Its reading and its sending share one core, since Python does."""
     each_ms = costs.clients_cpu_ms + costs.followed_cpu_ms * market.followed
     left_ms = BUSY * 1000 - costs.cpu_ms["server"].at(market.symbols)
-    # Latency grows with what has to be sent after a second's end.
-    share = (costs.clients_cpu_ms + costs.followed_cpu_ms * costs.latency_followed) / each_ms
-    return {"core": max(0.0, left_ms / each_ms), "latency": max(0.0, costs.latency_ms.place_of(LATENCY_MS) * share)}
+    # Latency grows with what has to be sent after a second's end, but not evenly: no line is drawn, and none beyond what was measured.
+    share = min(1.0, (costs.clients_cpu_ms + costs.followed_cpu_ms * costs.latency_followed) / each_ms)
+    return {"core": max(0.0, left_ms / each_ms), "latency": costs.latency_ms.within(LATENCY_MS) * share}
 
 
 def servers(market: Market, costs: Costs) -> int:
@@ -253,7 +253,7 @@ def _topic_limits(costs: Costs) -> Iterator[Limit]:
 def _viewer_limits(market: Market, costs: Costs) -> list[Limit]:
     told = {
         "core": (f"{BUSY:.0%} of a core", "replicas of the server"),
-        "latency": (f"p99 of {LATENCY_MS:.0f} ms", "replicas of the server, or patience"),
+        "latency": (f"p99 is known to stay within {LATENCY_MS:.0f} ms up to here, and no further", "replicas of the server, or patience"),
     }
     found = [Limit("server", told[name][0], at, "viewers", told[name][1]) for name, at in viewers_of_a_server(market, costs).items()]
     of_wire = 0.6 * 10e9 / 8 / costs.client_bytes.at(market.followed)
