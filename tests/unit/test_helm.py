@@ -86,6 +86,7 @@ def test_its_versions_are_the_programs() -> None:
     assert told["version"] == told["appVersion"] == __version__
     images = {one["image"] for each in rendered("small") for one in chart.containers(each) if "image" in one}
     assert images == {f"klinestream:{__version__}"}
+    assert f"--tag registry.example/klinestream:{__version__} ." in (chart.ROOT / "docs" / "kubernetes.md").read_text()
 
 
 @EVERY
