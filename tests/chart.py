@@ -57,10 +57,10 @@ def values(*names: str) -> dict[str, Any]:
     return found
 
 
-def rendered(chosen: Mapping[str, Any], where: Path = CHART) -> list[dict[str, Any]]:
+def rendered(chosen: Mapping[str, Any], where: Path = CHART, release: str = RELEASE) -> list[dict[str, Any]]:
     """All resources that these values give. Raises helm_python's errors."""
     with helm_python.Chart.load(where) as chart:
-        texts = chart.render(values=dict(chosen), name=RELEASE, namespace=NAMESPACE)
+        texts = chart.render(values=dict(chosen), name=release, namespace=NAMESPACE)
     return [found for text in texts.values() for found in yaml.load_all(text, yaml.CSafeLoader) if isinstance(found, dict)]
 
 

@@ -320,6 +320,23 @@ def test_a_job_that_makes_topics_is_another_one_for_another_image() -> None:
     assert name() != name(tag="9.9.9")
 
 
+def test_names_fit_however_long_that_of_the_release_is() -> None:
+    """Pods of Strimzi may have 63 characters, `cluster-pool-number`, and Flink's clusters 45: at 53 characters, Helm's own limit, too."""
+    found = chart.rendered(chart.over(chart.values("small"), {"flink": {"jobs": {"trade_windows": {"enabled": True}}}}), release="r" * 53)
+    [cluster] = [each["metadata"]["name"] for each in found if each["kind"] == "Kafka"]
+    pools = [each["metadata"]["name"] for each in found if each["kind"] == "KafkaNodePool"]
+    assert len(set(pools)) == 2
+    assert all(len(f"{cluster}-{pool}-99") <= 63 for pool in pools)
+    assert all(len(each["metadata"]["name"]) <= 45 for each in found if each["kind"] == "FlinkDeployment")
+    assert all(len(each["metadata"]["name"]) <= 63 for each in found if each["kind"] in {"Service", "Deployment"})
+
+
+def test_pools_of_two_releases_in_a_namespace_have_different_names() -> None:
+    """A pool is a resource of the namespace, and its name is short."""
+    names = [{each["metadata"]["name"] for each in chart.rendered(chart.values("small"), release=name)} for name in ("one", "two")]
+    assert not names[0] & names[1]
+
+
 def test_a_prefix_of_topics_is_one_everywhere() -> None:
     """With `kafka.topic_prefix` topics, rights and configuration have it alike."""
     chosen = chart.values("small")

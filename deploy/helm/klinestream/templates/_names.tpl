@@ -1,12 +1,13 @@
 {{/* Names, labels and the image: what every resource has. */}}
 
+{{/* 31 characters at most: Flink's operator takes names of 45, and `-trade-windows` is the longest that is put behind. */}}
 {{- define "klinestream.fullname" -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride | trunc 31 | trimSuffix "-" -}}
 {{- else if contains "klinestream" .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- .Release.Name | trunc 31 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-klinestream" .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- printf "%s-klinestream" .Release.Name | trunc 31 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
