@@ -309,15 +309,28 @@ def test_another_version_of_the_chart_leaves_the_brokers_alone() -> None:
         assert "app.kubernetes.io/part-of" not in each["metadata"]["labels"]
 
 
-def test_a_job_that_makes_topics_is_another_one_for_another_image() -> None:
-    """Kubernetes doesn't let a job be changed: the same one has the same name, another one another."""
+OTHER_TOPICS_JOB: dict[str, dict[str, Any]] = {
+    "tag": {"image": {"tag": "9.9.9"}},
+    "repository": {"image": {"repository": "registry.example/klinestream"}},
+    "pull policy": {"image": {"pullPolicy": "Always"}},
+    "pull secrets": {"image": {"pullSecrets": [{"name": "registry"}]}},
+    "prefix": {"config": {"kafka": {"topic_prefix": "replay."}}},
+    "patience": {"config": {"kafka": {"connect_timeout_s": 60}}},
+    "brokers": {"kafka": {"external": {"bootstrapServers": "other.example:9096"}}},
+    "password": {"kafka": {"external": {"saslPasswordSecret": {"name": "other"}}}},
+}
 
-    def name(**image: str) -> str:
-        found = chart.rendered(chart.values("managed-kafka") | {"image": image})
+
+@pytest.mark.parametrize("case", OTHER_TOPICS_JOB)
+def test_a_job_that_makes_topics_is_another_one_for_whatever_it_does_otherwise(case: str) -> None:
+    """Kubernetes doesn't let a job be changed: what makes it do another thing gives it another name."""
+
+    def name(chosen: dict[str, Any]) -> str:
+        found = chart.rendered(chart.over(chart.values("managed-kafka"), chosen))
         return next(str(each["metadata"]["name"]) for each in found if each["kind"] == "Job")
 
-    assert name() == name()
-    assert name() != name(tag="9.9.9")
+    assert name({}) == name({"config": {"server": {"max_clients": 10}}})
+    assert name({}) != name(OTHER_TOPICS_JOB[case])
 
 
 def test_names_fit_however_long_that_of_the_release_is() -> None:

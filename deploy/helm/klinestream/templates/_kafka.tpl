@@ -111,8 +111,9 @@ How Kafka is reached, by all parts alike: Strimzi's cluster of this release, or 
 {{- end }}
 {{- end -}}
 
-{{/* The job that makes topics, by what it is made of. */}}
+{{/* The job that makes topics, by all that it is made of. */}}
 {{- define "klinestream.topics.job" -}}
-{{- $made := list (.Files.Get "files/topics.yaml") (include "klinestream.image" .) (include "klinestream.kafka.table" .) (toJson .Values.kafka.external) -}}
+{{- $made := list (.Files.Get "files/topics.yaml") (include "klinestream.image" .) (toJson .Values.image) -}}
+{{- $made = concat $made (list (include "klinestream.kafka.table" .) (dig "kafka" dict .Values.config | toJson) (toJson .Values.kafka.external)) -}}
 {{ include "klinestream.fullname" . }}-topics-{{ $made | join " " | sha256sum | trunc 8 }}
 {{- end -}}
