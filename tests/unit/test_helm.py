@@ -33,6 +33,7 @@ NATIVE = {"v1", "apps", "autoscaling", "batch", "networking.k8s.io", "policy", "
 PROVIDED_BY_STRIMZI = {f"{name}{suffix}" for name in ("market-klinestream", "binance") for suffix in ("", "-kafka-cluster-ca-cert")}
 """Secrets that its operators make: the authority's certificate, and the user's password or certificate."""
 EVERY = pytest.mark.parametrize("file", chart.CHOSEN)
+MODEL = {"enabled": True, "volume": {"persistentVolumeClaim": {"claimName": "market-klinestream-workflow", "readOnly": True}}}
 
 
 # The library reads its megabytes of schemas anew for each resource.
@@ -348,6 +349,36 @@ def test_pools_of_two_releases_in_a_namespace_have_different_names() -> None:
     """A pool is a resource of the namespace, and its name is short."""
     names = [{each["metadata"]["name"] for each in chart.rendered(chart.values("small"), release=name)} for name in ("one", "two")]
     assert not names[0] & names[1]
+
+
+SHARING: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "the archive": ({}, {"archive", "proof"}),
+    "workflows beside it": ({"parts": {"workflow": {"enabled": True}}}, {"archive", "proof", "workflow"}),
+    "a model from there": ({"parts": {"workflow": {"enabled": True}, "model": MODEL}}, {"archive", "proof", "workflow", "model"}),
+    "a model from there, the archive elsewhere": (
+        {"config": {"archive": {"url": "s3://bucket"}}, "parts": {"workflow": {"enabled": True}, "model": MODEL}},
+        {"workflow", "model"},
+    ),
+    "a model of before": ({"parts": {"model": MODEL}}, {"archive", "proof"}),
+    "a volume for many": ({"archive": {"accessModes": ["ReadWriteMany"]}, "parts": {"workflow": {"enabled": True}}}, set()),
+}
+
+
+@pytest.mark.parametrize("case", SHARING)
+def test_who_shares_a_volume_stands_on_one_machine(case: str) -> None:
+    """All who have it ask for each other, by one label and in one term: none of them may start first on another machine."""
+    chosen, expected = SHARING[case]
+    found = [each for each in chart.rendered(chart.over(chart.values("small"), chosen)) if each["kind"] == "Deployment"]
+    asking = {}
+    for each in found:
+        if "podAffinity" in chart.pod_of(each).get("affinity", {}):
+            [term] = chart.pod_of(each)["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+            assert term["topologyKey"] == "kubernetes.io/hostname"
+            asking[each["metadata"]["labels"]["app.kubernetes.io/component"]] = term["labelSelector"]
+    assert asking.keys() == expected
+    labels = {each["metadata"]["labels"]["app.kubernetes.io/component"]: each["spec"]["template"]["metadata"]["labels"] for each in found}
+    for selector in asking.values():
+        assert {part for part in labels if selects(selector, labels[part])} == expected
 
 
 def test_a_prefix_of_topics_is_one_everywhere() -> None:

@@ -89,7 +89,7 @@ Which parts run, and what a pod of one is made of. files/parts.yaml says what a 
 {{- if has "kafka" .facts.reaches }}
 {{- include "klinestream.kafka.volumes" .root }}
 {{- end }}
-{{- if and (has .part (list "archive" "proof" "workflow")) (include "klinestream.archive.local" .root) }}
+{{- if include "klinestream.part.hasArchive" . }}
 - name: archive
   persistentVolumeClaim:
     claimName: {{ include "klinestream.archive.claim" .root }}
@@ -117,7 +117,7 @@ Which parts run, and what a pod of one is made of. files/parts.yaml says what a 
 {{- if has "kafka" .facts.reaches }}
 {{- include "klinestream.kafka.mounts" .root }}
 {{- end }}
-{{- if and (has .part (list "archive" "proof" "workflow")) (include "klinestream.archive.local" .root) }}
+{{- if include "klinestream.part.hasArchive" . }}
 - name: archive
   mountPath: /var/lib/klinestream/archive
 {{- end }}
@@ -132,9 +132,26 @@ Which parts run, and what a pod of one is made of. files/parts.yaml says what a 
 {{- end }}
 {{- end -}}
 
+{{/* The archive's volume is a part's; "true" or nothing. */}}
+{{- define "klinestream.part.hasArchive" -}}
+{{- if and (has .part (list "archive" "proof" "workflow")) (include "klinestream.archive.local" .root) }}true{{ end -}}
+{{- end -}}
+
 {{/*
-Pods of a part in different zones and on different machines, if they can. The two producers must: neither starts in the other's zone. Proof
-and workflows stand beside the archive, if that has a volume which one machine alone can have.
+A part stands on a volume that others have, too: the archive's, or the workflows', from which a model may be served. "true" or nothing. One
+label for both, since workflows have both; and the scheduler looks for one pod that fits all terms of an affinity, so that two terms, each
+for a volume of its own, would find none and ask for nothing.
+*/}}
+{{- define "klinestream.part.sharesVolume" -}}
+{{- $served := dig "volume" "persistentVolumeClaim" "claimName" "" .chosen -}}
+{{- $claim := printf "%s-workflow" (include "klinestream.fullname" .root) -}}
+{{- $serves := and (eq .part "model") .root.Values.parts.workflow.enabled (eq $served $claim) -}}
+{{- if or (include "klinestream.part.hasArchive" .) (eq .part "workflow") $serves }}true{{ end -}}
+{{- end -}}
+
+{{/*
+Pods of a part in different zones and on different machines, if they can. The two producers must: neither starts in the other's zone. Those
+that share a volume which one machine alone can have stand on one machine, whoever of them starts first.
 */}}
 {{- define "klinestream.part.placement" -}}
 {{- $labels := include "klinestream.selector" .root | fromYaml -}}
@@ -161,7 +178,8 @@ affinity:
       - weight: 100
         podAffinityTerm: {{- toYaml $apart | nindent 10 }}
     {{- end }}
-{{- else if and (has .part (list "proof" "workflow")) (include "klinestream.archive.local" .root) .root.Values.parts.archive.enabled (not (has "ReadWriteMany" .root.Values.archive.accessModes)) }}
+{{- end }}
+{{- if and (include "klinestream.part.sharesVolume" .) (not (has "ReadWriteMany" .root.Values.archive.accessModes)) }}
 affinity:
   podAffinity:
     requiredDuringSchedulingIgnoredDuringExecution:
@@ -169,7 +187,7 @@ affinity:
         labelSelector:
           matchLabels:
             {{- include "klinestream.selector" .root | nindent 12 }}
-            app.kubernetes.io/component: archive
+            klinestream.io/shares-volume: "true"
 {{- end }}
 {{- with .chosen.nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
