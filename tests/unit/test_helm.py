@@ -381,6 +381,14 @@ def test_who_shares_a_volume_stands_on_one_machine(case: str) -> None:
         assert {part for part in labels if selects(selector, labels[part])} == expected
 
 
+def test_a_small_cluster_needs_no_labels_of_zones() -> None:
+    """A broker without its node's zone stays away for good: of one zone, the machine is asked for, whose name each node has."""
+    [kafka] = rendered("small", "Kafka")
+    assert kafka["spec"]["kafka"]["rack"] == {"topologyKey": "kubernetes.io/hostname"}
+    spread = [one for each in rendered("small", "KafkaNodePool") for one in named(each, "topologySpreadConstraints")]
+    assert {one["topologyKey"] for [one] in spread} == {"kubernetes.io/hostname"}
+
+
 def test_a_prefix_of_topics_is_one_everywhere() -> None:
     """With `kafka.topic_prefix` topics, rights and configuration have it alike."""
     chosen = chart.values("small")
