@@ -27,11 +27,12 @@ class IngestProcess:
 
     def __init__(self, bootstrap_servers: str, log: Path, client: str = "kafka-python", **settings: object) -> None:
         """`settings` are keys of `[ingest]`."""
-        [self.port] = free_ports(1)
+        self.port, self.metrics_port = free_ports(2)
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(base_url=self.url, timeout=30)
         self._log = log
-        keys = {"ingest__port": self.port, "kafka__bootstrap_servers": bootstrap_servers, "kafka__connect_timeout_s": 2}
+        keys = {"ingest__port": self.port, "ingest__metrics_port": self.metrics_port}
+        keys |= {"kafka__bootstrap_servers": bootstrap_servers, "kafka__connect_timeout_s": 2}
         keys |= {"kafka__client": client} | {f"ingest__{key}": value for key, value in settings.items()}
         self._environment = {f"KLINESTREAM_{key.upper()}": str(value) for key, value in keys.items()}
         self._process: subprocess.Popen[bytes] | None = None
@@ -91,7 +92,7 @@ class IngestProcess:
     def metric(self, name: str, **labels: str) -> float:
         """A metric's value, summed over what has these labels."""
         found = 0.0
-        for line in self.http.get("/metrics").text.splitlines():
+        for line in self.http.get(f"http://127.0.0.1:{self.metrics_port}/metrics").text.splitlines():
             if line.startswith(name) and all(f'{label}="{value}"' in line for label, value in labels.items()):
                 found += float(line.rpartition(" ")[2])
         return found

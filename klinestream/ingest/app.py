@@ -10,7 +10,6 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from klinestream import __version__
@@ -40,6 +39,7 @@ def create_app(
     outlet = Outlet(open_publisher)
     follower = Follower(open_reader, now_ms)
     intake = Intake(config, Kafka(outlet, follower), metrics, replica, now_ms)
+    metrics.keys.set_function(lambda: intake.keys)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -63,15 +63,17 @@ def create_app(
         redoc_url=None,
         openapi_url="/api/openapi.json",
     )
+    # What the metrics' own address tells: it asks for no token, as this application does.
+    app.state.registry, app.state.faults = metrics.registry, intake.faults
     app.add_middleware(Gate, config=config, metrics=metrics)
     _add_handlers(app, metrics)
-    _add_status(app, intake, metrics)
+    _add_status(app, intake)
     app.include_router(routes(config, intake, now_ms))
     complete(app)
     return app
 
 
-def _add_status(app: FastAPI, intake: Intake, metrics: Metrics) -> None:
+def _add_status(app: FastAPI, intake: Intake) -> None:
     @app.get("/healthz", include_in_schema=False)
     async def healthz() -> Response:
         """The process answers; a line says ok, or what would keep it from taking a post."""
@@ -82,11 +84,6 @@ def _add_status(app: FastAPI, intake: Intake, metrics: Metrics) -> None:
         """503 with the reasons where a post would be refused, or wait."""
         reasons = intake.faults()
         return _json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
-
-    @app.get("/metrics", include_in_schema=False)
-    async def prometheus() -> Response:
-        metrics.keys.set(intake.keys)
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_handlers(app: FastAPI, metrics: Metrics) -> None:

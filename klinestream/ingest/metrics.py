@@ -1,6 +1,6 @@
 """The metrics of HTTP ingestion for Prometheus, in a registry of their own."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -11,7 +11,6 @@ class Metrics:
     def __init__(self) -> None:
         """Start all at zero."""
         self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
         name = "klinestream_ingest_{}".format
         self.accepted = Counter(name("records_accepted"), "Posted records that the broker has", ["topic"], registry=self.registry)
         self.late = Counter(name("records_late"), "Accepted records behind a newer one of their symbol", ["topic"], registry=self.registry)

@@ -3,9 +3,12 @@
 import os
 import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from klinestream.ingest.app import create_app
 from klinestream.ingest.gate import refuse_open
@@ -14,6 +17,7 @@ from klinestream.runtime.access.patience import HEAD_MOST_BYTES, PatientHttp
 from klinestream.runtime.config import Config
 from klinestream.runtime.ingest_section import IngestConfig
 from klinestream.runtime.kafka import open_publisher, open_reader
+from klinestream.runtime.metrics import MetricsServer
 
 CLIENT_ID = "klinestream-ingest"
 REQUESTS_MOST = 1000
@@ -24,7 +28,10 @@ log = structlog.get_logger()
 
 
 def run(config: Config) -> None:
-    """Serve until a signal comes; raises StackError if the address can't be had, ConfigError if strangers could post."""
+    """Serve until a signal comes.
+
+    Raises StackError if the address can't be had, ConfigError if that of the metrics can't, or if strangers could post.
+    """
     listener = _listen(config.ingest)
     replica = f"{socket.gethostname()}:{config.ingest.port}:{os.getpid()}:{os.urandom(3).hex()}"
     app = create_app(config.ingest, lambda: open_publisher(config.kafka, CLIENT_ID), lambda: open_reader(config.kafka, CLIENT_ID), replica)
@@ -47,9 +54,23 @@ def run(config: Config) -> None:
     # uvicorn raises the signal again when it has ended: that is a clean end here, not a death.
     for ending in (signal.SIGTERM, signal.SIGINT):
         signal.signal(ending, lambda *_: None)
-    log.info("listening", address=f"http://{config.ingest.host}:{config.ingest.port}/ingest")
-    server.run(sockets=[listener])
+    with metrics_served(config.ingest, app):
+        log.info("listening", address=f"http://{config.ingest.host}:{config.ingest.port}/ingest")
+        server.run(sockets=[listener])
     log.info("stopped")
+
+
+@contextmanager
+def metrics_served(config: IngestConfig, app: FastAPI) -> Iterator[None]:
+    """The application's metrics on an address of their own: who reads them has no token to post with. Raises ConfigError."""
+    if not config.metrics_port:
+        yield
+        return
+    served = MetricsServer(config.metrics_host, config.metrics_port, app.state.registry, app.state.faults)
+    try:
+        yield
+    finally:
+        served.close()
 
 
 def _listen(config: IngestConfig) -> socket.socket:

@@ -34,16 +34,10 @@ class IngestConfig(Section):
     """Requests that one token, or one address where there are none, may make a second, with bursts of twice as many."""
     records_per_s: Annotated[float, Field(gt=0, le=10_000_000)] = 50_000.0
     """Records that one token or address may post a second, with bursts of twice as many."""
-
-    @property
-    def metrics_host(self) -> str:
-        """Address of the metrics: they stand beside the routes."""
-        return self.host
-
-    @property
-    def metrics_port(self) -> int:
-        """Port of the metrics."""
-        return self.port
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9119
+    """Prometheus metrics on this port of `metrics_host`, which asks for no token; 0 for none."""
+    metrics_host: str = "127.0.0.1"
+    """Address the metrics listen on."""
 
     @property
     def accepted_tokens(self) -> tuple[tuple[str, str], ...]:

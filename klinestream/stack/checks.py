@@ -53,6 +53,8 @@ def ports(config: Config, with_standin: bool, also: tuple[str, ...] = ()) -> Map
     if config.signals.webhook_url and config.signals.metrics_port:
         wanted["signals.metrics_port"] = config.signals.metrics_port
     wanted |= {f"{name}.metrics_port": port for name in also if (port := extras.metrics(config, name)[1])}
+    if "ingest" in also:
+        wanted["ingest.port"] = config.ingest.port
     if plans.runs_database(config, also):
         wanted["stack.postgres_port"] = config.stack.postgres_port
     if with_standin:

@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -210,8 +211,10 @@ def test_pods_may_do_nothing_but_their_work(file: str) -> None:
 def test_a_part_is_what_the_program_has(part: str) -> None:
     """Its port is the default of its section, its probes are paths that it answers, and its command that of `klinestream up`."""
     facts = chart.parts()[part]
-    assert getattr(getattr(Config(), facts["section"]), facts["portKey"]) == facts["port"]
-    routes = {"server": {*SERVER_PROBES, "/metrics"}, "ingest": {*INGEST_PROBES, "/metrics"}}.get(part, {"/metrics", "/healthz"})
+    section = getattr(Config(), facts["section"])
+    assert getattr(section, facts["portKey"]) == facts["port"]
+    assert "metricsPort" not in facts or section.metrics_port == facts["metricsPort"]
+    routes = {"server": {*SERVER_PROBES, "/metrics"}, "ingest": {*INGEST_PROBES}}.get(part, {"/metrics", "/healthz"})
     assert {facts["live"], facts["ready"]} <= routes
     own = {"producer": commands.PRODUCER, "server": commands.SERVER, "repair": commands.REPAIR, "alerts": commands.ALERTS}
     own |= {"archive": commands.ARCHIVE, "proof": commands.PROOF} | {name: extra.argv for name, extra in EXTRAS.items()}
@@ -445,7 +448,8 @@ def test_a_job_can_begin_from_a_savepoint() -> None:
 def test_nothing_flows_but_what_has_to(file: str) -> None:
     """By the policies: the server reaches each part and each job, a job itself, nobody else anybody; who reads topics reaches Kafka."""
     labels = pods(file)
-    ports = {each["metadata"]["name"]: chart.pod_of(each)["containers"][0].get("ports", [{}])[0] for each in rendered(file, "Deployment")}
+    # The last one is that of the metrics, if they have one of their own.
+    ports = {each["metadata"]["name"]: chart.pod_of(each)["containers"][0]["ports"][-1] for each in rendered(file, "Deployment")}
     server = next(name for name in labels if name.endswith("-server"))
     jobs = {each["metadata"]["name"] for each in rendered(file, "FlinkDeployment")}
     for source, target in ((a, b) for a in labels for b in labels):
@@ -458,6 +462,26 @@ def test_nothing_flows_but_what_has_to(file: str) -> None:
             assert not open_ports, (source, target)
     reaching = {name for name, found in labels.items() if found.get("klinestream.io/reaches-kafka")}
     assert labels.keys() - reaching <= {f"{server.removesuffix('-server')}-proof"}
+
+
+def test_ingestion_tells_prometheus_what_it_does_without_a_token() -> None:
+    """Its metrics have a port of their own, which Prometheus and the server may reach, and clients may not; probes ask the public one."""
+    [ingest] = [each for each in rendered("large", "Deployment") if each["metadata"]["name"].endswith("-ingest")]
+    [container] = chart.pod_of(ingest)["containers"]
+    assert {one["name"]: one["containerPort"] for one in container["ports"]} == {"http": 8085, "metrics": 9119}
+    assert {container[probe]["httpGet"]["port"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")} == {"http"}
+    [monitor] = [each for each in rendered("large", "PodMonitor") if each["metadata"]["name"].endswith("-ingest")]
+    [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] == "metrics"
+    assert "authorization" not in endpoint
+    [policy] = [each for each in rendered("large", "NetworkPolicy") if each["metadata"]["name"].endswith("-at-ingest")]
+    parts, clients = policy["spec"]["ingress"]
+    values = yaml.safe_load((chart.CHART / "values.yaml").read_text())["networkPolicies"]
+    assert parts["from"][1:] == values["monitoring"]
+    assert clients == {"from": values["ingestClients"], "ports": [{"port": "http", "protocol": "TCP"}]}
+    [config] = [each["data"]["klinestream.toml"] for each in rendered("large", "ConfigMap") if each["metadata"]["name"].endswith("-config")]
+    assert "ingest=http://market-klinestream-ingest:9119" in tomllib.loads(config)["server"]["observe"]
+    assert tomllib.loads(config)["ingest"]["metrics_host"] == "0.0.0.0"  # noqa: S104  # Prometheus reads it from another pod
 
 
 def flows(file: str, source: Mapping[str, str], target: Mapping[str, str]) -> set[Any]:

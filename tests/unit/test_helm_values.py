@@ -35,6 +35,15 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "kafka.external.saslPasswordSecret.name: expected the name of a Secret",
     ),
     "no model": ({"parts": {"model": {"enabled": True}}}, "parts.model.volume: expected"),
+    "a token for metrics that need none": ({"parts": {"ingest": {"metricsToken": {"name": "a", "key": "b"}}}}, "metricsToken"),
+    "no port for Prometheus": (
+        {
+            "config": {"ingest": {"metrics_port": 0}},
+            "parts": {"ingest": {"enabled": True, "secrets": {"KLINESTREAM_INGEST__TOKENS": {"name": "a", "key": "b"}}}},
+        },
+        "config.ingest.metrics_port: expected a port",
+    ),
+    "a name that pods have no room for": ({"fullnameOverride": "n" * 32}, "/fullnameOverride"),
     "no port to probe": ({"config": {"repair": {"metrics_port": 0}}}, "config.repair.metrics_port: expected a port"),
 }
 

@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from klinestream.ingest.app import create_app
 from klinestream.ingest.bars import BarRules, bars
 from klinestream.ingest.bodies import JSON, NDJSON, values_of
 from klinestream.ingest.gate import Gate, refuse_open
@@ -21,6 +22,7 @@ from klinestream.ingest.models import amount
 from klinestream.ingest.order import Order
 from klinestream.ingest.posted import Asked, klines, source_of, trades
 from klinestream.ingest.refusals import FAULTS_MOST, PostError
+from klinestream.ingest.run import metrics_served
 from klinestream.market.candle_history import decode_history
 from klinestream.market.codec import decode_kline
 from klinestream.market.errors import ConfigError
@@ -29,6 +31,7 @@ from klinestream.runtime.config import Config
 from klinestream.runtime.ingest_section import IngestConfig
 from klinestream.runtime.kafka import Record
 from tests.ingesting import bar_post, kline_post, trade_post
+from tests.ports import free_ports
 
 NOW_MS = 1_764_410_400_000
 DAY_S = 86_400
@@ -251,3 +254,30 @@ def test_beyond_this_machine_tokens_are_needed() -> None:
         refuse_open(IngestConfig(host=anywhere), anywhere)
     refuse_open(IngestConfig(), "127.0.0.1")
     refuse_open(Config(ingest={"host": anywhere, "tokens": "correct-horse-battery"}).ingest, anywhere)
+
+
+def nothing() -> Any:
+    """In the place of Kafka, which nobody asks for."""
+    raise AssertionError("no broker is asked")
+
+
+def test_metrics_need_no_token_and_stand_apart() -> None:
+    """Whoever reads metrics has no token to post with: they have an address of their own, and the public one has none."""
+    port, metrics_port = free_ports(2)
+    config = Config(ingest={"port": port, "metrics_port": metrics_port, "tokens": "correct-horse-battery"}).ingest
+    app = create_app(config, nothing, nothing, "replica")
+    with metrics_served(config, app):
+        told = httpx.get(f"http://127.0.0.1:{metrics_port}/metrics")
+        health = httpx.get(f"http://127.0.0.1:{metrics_port}/healthz")
+    names = [line.split()[0] for line in told.text.splitlines() if not line.startswith("#")]
+    assert "klinestream_ingest_keys" in names
+    assert names.count("process_start_time_seconds") == 1
+    assert (health.status_code, health.text.splitlines()[0]) == (503, "no connection to the broker")
+    assert "/metrics" not in {route.path for route in app.routes if isinstance(route, Route)}
+
+
+def test_without_a_port_there_are_no_metrics() -> None:
+    """0 is for none."""
+    config = Config(ingest={"metrics_port": 0}).ingest
+    with metrics_served(config, create_app(config, nothing, nothing, "replica")):
+        pass

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from klinestream.market.errors import StackError
+from klinestream.runtime.config import Config
 from klinestream.stack import checks
 from klinestream.stack.state_lock import lock_state
 from tests.ports import free_ports
@@ -30,6 +31,13 @@ def test_free_ports_pass() -> None:
     """Nothing is said of free ports."""
     first, second = free_ports(2)
     checks.require_free_ports({"server.port": first, "stack.flink_port": second})
+
+
+def test_ingestion_listens_on_two_ports() -> None:
+    """Both are looked at before it is started: the one for posts, and that of its metrics."""
+    wanted = checks.ports(Config(), with_standin=False, also=("ingest",))
+    assert (wanted["ingest.port"], wanted["ingest.metrics_port"]) == (8085, 9119)
+    assert not [key for key in checks.ports(Config(), with_standin=False) if key.startswith("ingest.")]
 
 
 def test_a_full_disk_is_said_with_what_to_do(tmp_path: Path) -> None:

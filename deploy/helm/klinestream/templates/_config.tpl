@@ -30,10 +30,13 @@ and where the server finds the others.
 {{- range $instance := include "klinestream.instances" . | fromJsonArray -}}
 {{- $table := get $config $instance.facts.section | default dict -}}
 {{- $_ := set $table (ternary "host" "metrics_host" (eq $instance.facts.portKey "port")) "0.0.0.0" -}}
+{{- if $instance.facts.metricsPort -}}
+{{- $_ := set $table "metrics_host" "0.0.0.0" -}}
+{{- end -}}
 {{- $_ := set $config $instance.facts.section $table -}}
 {{- if $instance.facts.observed -}}
 {{- $as := ternary $instance.facts.observed $instance.name (empty $instance.facts.copies) -}}
-{{- $observed = append $observed (printf "%s=http://%s-%s:%d" $as (include "klinestream.fullname" $root) $instance.name (int $instance.port)) -}}
+{{- $observed = append $observed (printf "%s=http://%s-%s:%d" $as (include "klinestream.fullname" $root) $instance.name (int $instance.metricsPort)) -}}
 {{- end -}}
 {{- end -}}
 {{- $server := get $config "server" | default dict -}}

@@ -2,7 +2,7 @@
 Which parts run, and what a pod of one is made of. files/parts.yaml says what a part is, values.yaml what was chosen for it.
 */}}
 
-{{/* The Deployments: a list, as JSON, of {name, part, facts, chosen, port}. */}}
+{{/* The Deployments: a list, as JSON, of {name, part, facts, chosen, port, metricsPort, metricsName}. */}}
 {{- define "klinestream.instances" -}}
 {{- $root := . -}}
 {{- $found := list -}}
@@ -19,6 +19,13 @@ Which parts run, and what a pod of one is made of. files/parts.yaml says what a 
 {{- if not $port -}}
 {{- fail (printf "config.%s.%s: expected a port, got 0: its probes ask there" $facts.section $facts.portKey) -}}
 {{- end -}}
+{{- $metrics := $port -}}
+{{- if $facts.metricsPort -}}
+{{- $metrics = dig $facts.section "metrics_port" $facts.metricsPort $root.Values.config | int -}}
+{{- if not $metrics -}}
+{{- fail (printf "config.%s.metrics_port: expected a port, got 0: Prometheus and the server ask there" $facts.section) -}}
+{{- end -}}
+{{- end -}}
 {{- $names := list $part -}}
 {{- if $facts.copies -}}
 {{- $names = list -}}
@@ -27,7 +34,7 @@ Which parts run, and what a pod of one is made of. files/parts.yaml says what a 
 {{- end -}}
 {{- end -}}
 {{- range $name := $names -}}
-{{- $found = append $found (dict "name" $name "part" $part "facts" $facts "chosen" $chosen "port" $port) -}}
+{{- $found = append $found (dict "name" $name "part" $part "facts" $facts "chosen" $chosen "port" $port "metricsPort" $metrics "metricsName" (ternary "metrics" "http" (hasKey $facts "metricsPort"))) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
