@@ -35,6 +35,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "kafka.external.saslPasswordSecret.name: expected the name of a Secret",
     ),
     "no model": ({"parts": {"model": {"enabled": True}}}, "parts.model.volume: expected"),
+    "no token for Prometheus": (
+        {"monitoring": {"enabled": True}},
+        "parts.server.metricsToken.name: expected {name, key} of a Secret with one of the server's tokens",
+    ),
     "a token for metrics that need none": ({"parts": {"ingest": {"metricsToken": {"name": "a", "key": "b"}}}}, "metricsToken"),
     "no port for Prometheus": (
         {

@@ -79,6 +79,8 @@ Which parts run, and what a pod of one is made of. files/parts.yaml says what a 
 {{- end }}
 - name: KLINESTREAM_SERVER__PUBLIC
   value: "true"
+{{- else if and (eq .part "server") .root.Values.monitoring.enabled (not .chosen.metricsToken.name) }}
+{{- fail "parts.server.metricsToken.name: expected {name, key} of a Secret with one of the server's tokens, since it has tokens and monitoring.enabled is true: without one Prometheus gets no metrics" }}
 {{- end }}
 {{- range $variable, $value := .chosen.env }}
 - name: {{ $variable }}
