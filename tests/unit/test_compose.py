@@ -231,6 +231,14 @@ def test_what_lasts_has_a_volume() -> None:
     assert all(service.plain["tmpfs"] for service in SERVICES.values() if service.plain.get("read_only") and service.name != "prometheus")
 
 
+def test_volumes_are_copied_by_who_may_read_them() -> None:
+    """docs/compose.md copies volumes that there are: the archive, which is ours, as our user; all others as root, with their owners."""
+    copies = re.findall(r"docker run --rm (--user 0 )?.*klinestream_([a-z-]+):.* cp (-\w+) ", (ROOT / "docs" / "compose.md").read_text())
+    assert {volume for _, volume, _ in copies} >= {"archive", "postgres-data"}
+    assert {volume for _, volume, _ in copies} <= volumes()
+    assert all((bool(root), how) == ((False, "-ru") if volume == "archive" else (True, "-a")) for root, volume, how in copies)
+
+
 def test_no_secret_stands_in_them() -> None:
     """No line gives a password or a token a value: where one is needed it comes from the environment, and its absence is told."""
     given = [name for service in SERVICES.values() for name, value in service.environment.items() if value is not None]
