@@ -1,6 +1,5 @@
 """Features are what the live engine gave: over holes, repeats, late klines, history and repairs, to the last bit."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -309,14 +308,23 @@ def test_a_window_meets_the_newest_candle_that_was_known(tmp_path: Path) -> None
 
 
 RUN = """
+import os
+import signal
 import sys
 from pathlib import Path
 from klinestream.market.intervals import MINUTE_MS
 from klinestream.replay.features import run as runs
 from tests.unit.test_replay_features import request
 runs._SLICES_MS = (MINUTE_MS,)
-runs.features(request(Path(sys.argv[1]), "final"), 1, lambda done, of: print(done, flush=True))
+
+def told(done, of):
+    print(done, flush=True)
+    if done == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+runs.features(request(Path(sys.argv[1]), "final"), 1, told)
 """
+KILLED_AT, NEVER = "30", "-1"
 
 
 def test_a_killed_run_goes_on_and_gives_the_same_files(tmp_path: Path) -> None:
@@ -326,20 +334,18 @@ def test_a_killed_run_goes_on_and_gives_the_same_files(tmp_path: Path) -> None:
         archive(files, feed())
         archive(files, repairs(), KLINE_REPAIRS)
         told_of(files)
-    command = [sys.executable, "-c", RUN, str(tmp_path / "killed")]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE)
-    assert running.stdout is not None
-    for line in running.stdout:
-        if int(line) == 30:
-            os.kill(running.pid, signal.SIGKILL)
-            break
-    running.wait()
-    running.stdout.close()
+
+    def run(name: str, until: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", RUN, str(tmp_path / name), until], capture_output=True, text=True, check=False)
+
+    # By itself, so that it is never quicker than who kills it.
+    assert run("killed", KILLED_AT).returncode == -signal.SIGKILL
     with pytest.raises(ConfigError, match="aren't finished"):
         reading.windows(tmp_path / "killed" / "out")
-    again = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert int(again.stdout.split()[0]) >= 30
-    subprocess.run([*command[:-1], str(tmp_path / "whole")], check=True, capture_output=True)
+    again = run("killed", NEVER)
+    assert again.returncode == 0, again.stderr
+    assert int(again.stdout.split()[0]) >= int(KILLED_AT)
+    assert run("whole", NEVER).returncode == 0
     one, other = (orjson.loads((tmp_path / name / "out" / "_features.json").read_bytes()) for name in ("killed", "whole"))
     assert one["files"] == other["files"]
     assert one["complete"]

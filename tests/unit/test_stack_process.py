@@ -28,26 +28,26 @@ def python(code: str, name: str = "part") -> Command:
 
 def started(code: str, folder: Path) -> Process:
     begun = Process(python(code), folder / "part.log", f"{folder}#1")
-    eventually(lambda: "ready" in begun.last_words(), 10, "it is ready")
+    eventually(lambda: "ready" in begun.last_words(), 30, "it is ready")
     return begun
 
 
 def test_stop_kills_what_does_not_listen_and_its_children(tmp_path: Path) -> None:
     """After stop neither the process nor a child of it runs, SIGTERM ignored or not."""
     stubborn = started(STUBBORN, tmp_path)
-    child = eventually(lambda: psutil.Process(stubborn.pid).children(), 10, "it has a child")[0]
+    child = eventually(lambda: psutil.Process(stubborn.pid).children(), 30, "it has a child")[0]
     stubborn.stop(0.2)
-    eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 5, "the child is gone")
+    eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 30, "the child is gone")
     assert stubborn.poll() == -9
 
 
 def test_children_go_with_a_parent_that_dies_by_itself(tmp_path: Path) -> None:
     """When a process is killed from outside, the next poll ends what it left behind."""
     parent = started(STUBBORN, tmp_path)
-    child = eventually(lambda: psutil.Process(parent.pid).children(), 10, "it has a child")[0]
+    child = eventually(lambda: psutil.Process(parent.pid).children(), 30, "it has a child")[0]
     psutil.Process(parent.pid).kill()
-    assert eventually(parent.poll, 5, "it has ended") == -9
-    eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 5, "the child is gone")
+    assert eventually(parent.poll, 30, "it has ended") == -9
+    eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 30, "the child is gone")
 
 
 def test_sweep_finds_what_left_its_session(tmp_path: Path) -> None:
@@ -56,7 +56,8 @@ def test_sweep_finds_what_left_its_session(tmp_path: Path) -> None:
     code = f"import subprocess, sys; subprocess.Popen({grandchild}, start_new_session=True); print('ready')"
     parent = started(code, tmp_path)
     other = Process(python("import time; time.sleep(600)"), tmp_path / "other.log", f"{tmp_path}-other#1")
-    eventually(lambda: parent.poll() is not None, 10, "the parent has ended")
+    eventually(lambda: parent.poll() is not None, 30, "the parent has ended")
+    eventually(lambda: list(marked(f"{tmp_path}#")), 30, "the grandchild shows its mark")
     assert sweep(f"{tmp_path}#") == 1
     assert not list(marked(f"{tmp_path}#"))
     assert other.poll() is None
@@ -96,8 +97,8 @@ time.sleep(600)
         guardian = psutil.Process(int(supervisor.stdout.readline()))
         try:
             # A process that has only just begun doesn't show its mark for a moment.
-            eventually(lambda: len(list(marked(f"{tmp_path}#1"))) == 1, 10, "the part runs")
+            eventually(lambda: len(list(marked(f"{tmp_path}#1"))) == 1, 30, "the part runs")
         finally:
             supervisor.kill()
-    eventually(lambda: not list(marked(f"{tmp_path}#1")), 10, "the part is gone")
-    eventually(lambda: not guardian.is_running() or guardian.status() == psutil.STATUS_ZOMBIE, 10, "the guardian is gone")
+    eventually(lambda: not list(marked(f"{tmp_path}#1")), 30, "the part is gone")
+    eventually(lambda: not guardian.is_running() or guardian.status() == psutil.STATUS_ZOMBIE, 30, "the guardian is gone")
