@@ -42,6 +42,7 @@ bench: .venv/dev ## Measure throughput, latency, memory and start-up; results go
 soak: .venv/ml ## Let the whole pipeline run for long, with faults, and check what came out.
 	@scripts/browser.sh
 	$(BIN)/python -m pytest -m soak
+	HYPOTHESIS_NEW=1 $(BIN)/python -m pytest tests/property
 	$(BIN)/python -m bench.soak $(ARGS_SOAK)
 
 chaos: .venv/dev ## Inject every fault and kill parts for ten minutes, prove every number, and draw data age over time.
