@@ -29,6 +29,8 @@ WAIT_S = 20.0
 TOKEN, WRONG = "correct-horse-battery", "not-the-right-one"
 ANYWHERE = "0.0.0.0"  # noqa: S104  # with tokens, or refused
 SYMBOL = "SECUREUSDT"
+MORE = 30
+"""Requests that meet a limit of 2 a second and 4 at once, unless they take 13 seconds: a busy machine is slow too."""
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -104,7 +106,7 @@ def test_the_python_client_shows_its_token(server: ServerProcess, monkeypatch: p
         frame(SYMBOL, kind="windows", url=server.url, token=WRONG)
     monkeypatch.setenv("KLINESTREAM_CLIENT__TOKEN", TOKEN)
     command = [sys.executable, "-m", "klinestream.cli.main", "watch", SYMBOL, "--server", server.url, "--count", "1"]
-    watched = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=True)
+    watched = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert watched.stdout.startswith(SYMBOL)
 
 
@@ -132,9 +134,11 @@ def test_clients_behind_a_proxy_are_told_apart(server: ServerProcess) -> None:
     def ask(address: str) -> int:
         return server.http.get("/api/v3/ping", headers=BEARER | proxied(address)).status_code
 
-    assert [ask("192.0.2.10") for _ in range(5)] == [200] * 4 + [429]
+    statuses = [ask("192.0.2.10") for _ in range(MORE)]
+    assert statuses[:4] == [200] * 4
+    assert set(statuses) == {200, 429}
     assert ask("192.0.2.11") == 200
-    many = {refused(server, **BEARER, **proxied("192.0.2.12"), Origin="https://evil.example").response.status_code for _ in range(5)}
+    many = {refused(server, **BEARER, **proxied("192.0.2.12"), Origin="https://evil.example").response.status_code for _ in range(MORE)}
     assert many == {403, 429}
 
 
@@ -165,8 +169,9 @@ def test_without_a_trusted_proxy_nobody_chooses_an_address(broker: TestBroker, w
     started = ServerProcess(broker.bootstrap_servers, tmp_path / "server.log", requests_per_s=2, tokens=TOKEN)
     try:
         started.start()
-        statuses = [started.http.get("/api/v3/ping", headers=BEARER | proxied(f"192.0.2.{n}")).status_code for n in range(6)]
-        assert statuses == [200] * 4 + [429] * 2
+        statuses = [started.http.get("/api/v3/ping", headers=BEARER | proxied(f"192.0.2.{n}")).status_code for n in range(MORE)]
+        assert statuses[:4] == [200] * 4
+        assert set(statuses) == {200, 429}
         login = started.http.post("/login", data={"token": TOKEN}, headers=proxied("192.0.2.1", "https"))
         assert "Secure" not in login.headers["set-cookie"]
     finally:
