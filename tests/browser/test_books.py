@@ -1,14 +1,16 @@
 """Order books and windows over trades in a real browser: what stands on the page is what the records say."""
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from klinestream.market.codec import encode_event
+from klinestream.market.events import OrderBook
 from tests.books import QUIET_EVERY, book_at, book_record, trade_window_at, trade_window_record
 from tests.browser.axe import assert_accessible
 from tests.browser.conftest import Watched
@@ -38,6 +40,26 @@ def of_axis(traces: list[dict[str, Any]], axis: str) -> list[dict[str, Any]]:
     return [trace for trace in traces if trace["yaxis"] == axis]
 
 
+def depth_drawn(page: Page, book: OrderBook) -> bool:
+    """Whether the depth is that of the book: an assertion says what isn't."""
+    # A few independent lines: the sum of the quantities up to each level, as JavaScript adds them.
+    mid = book.mid
+    assert mid is not None
+    far = max(abs(float(price) - mid) for side in (book.bids, book.asks) for price, _ in side)
+    most = max(sum(float(quantity) for _, quantity in side) for side in (book.bids, book.asks))
+    for side, name in ((book.bids, "bids"), (book.asks, "asks")):
+        totals = list(itertools.accumulate(float(quantity) for _, quantity in side))
+        drawn = page.locator(f"#depth .depth-{name}").get_attribute("d") or ""
+        assert drawn
+        # M, where it begins; then sideways to each price, and up to what stands up to it; then down to the axis.
+        begin, *steps = re.findall(r"[HM]([-\d.e]+)", drawn)
+        assert float(begin) == pytest.approx((float(side[0][0]) - mid) / far)
+        assert [float(step) for step in steps] == pytest.approx([(float(price) - mid) / far for price, _ in side])
+        heights = [float(height) for height in re.findall(r"V([-\d.e]+)", drawn)]
+        assert heights == pytest.approx([*(-total / most for total in totals), 0])
+    return True
+
+
 def test_a_book_is_shown_as_its_record_says(server: ServerProcess, windows: Windows, broker: TestBroker, open_page: OpenPage) -> None:
     """Ladder, depth, figures and both panes; each further record joins, and one that grows old is marked."""
     began = now_ms() // 1000 * 1000
@@ -49,25 +71,10 @@ def test_a_book_is_shown_as_its_record_says(server: ServerProcess, windows: Wind
     rows = page.locator("#ladder tr")
     expect(rows).to_have_count(20)
     newest = books[-1]
-    # A few independent lines: the sum of the quantities up to each level, as JavaScript adds them.
-    mid = newest.mid
-    assert mid is not None
-    far = max(abs(float(price) - mid) for side in (newest.bids, newest.asks) for price, _ in side)
-    most = max(sum(float(quantity) for _, quantity in side) for side in (newest.bids, newest.asks))
-    for side, name in ((newest.bids, "bids"), (newest.asks, "asks")):
-        totals, total = [], 0.0
-        for _, quantity in side:
-            total += float(quantity)
-            totals.append(total)
-        drawn = page.locator(f"#depth .depth-{name}").get_attribute("d") or ""
-        # M, where it begins; then sideways to each price, and up to what stands up to it; then down to the axis.
-        begin, *steps = re.findall(r"[HM]([-\d.e]+)", drawn)
-        assert float(begin) == pytest.approx((float(side[0][0]) - mid) / far)
-        assert [float(step) for step in steps] == pytest.approx([(float(price) - mid) / far for price, _ in side])
-        heights = [float(height) for height in re.findall(r"V([-\d.e]+)", drawn)]
-        assert heights == pytest.approx([*(-total / most for total in totals), 0])
-    cells = rows.first.locator("td").all_text_contents()
-    assert [cell.replace(",", "") for cell in cells[1:3]] == [f"{float(side[0][0]):.2f}" for side in (newest.bids, newest.asks)]
+    eventually(lambda: depth_drawn(page, newest), WAIT_S, "the depth is drawn")
+    best = [f"{float(side[0][0]):.2f}" for side in (newest.bids, newest.asks)]
+    cells = rows.first.locator("td")
+    eventually(lambda: [cell.replace(",", "") for cell in cells.all_text_contents()[1:3]] == best, WAIT_S, "the best prices are on top")
     assert newest.imbalance_20 is not None
     expect(page.locator("#book-imbalance")).to_have_text(f"{newest.imbalance_20:+.2f}".replace("-", "−"))
     told = [orjson.loads(encode_event(book)) for book in books]

@@ -221,13 +221,14 @@ def test_holes_and_incomplete_candles_are_marked(server: ServerProcess, broker: 
     broken = replace(flat(symbol, now - 5 * MINUTE_MS), complete=False, klines=44, close=101 * UNIT)
     send(broker, [broken if each.open_time_ms == broken.open_time_ms else each for each in held])
     page = opened(server, open_page, f"symbol={symbol}&interval=1m&span={60 * MINUTE_MS}")
-    assert list(candles_drawn(page, "incomplete up")) == [broken.open_time_ms]
+    eventually(lambda: list(candles_drawn(page, "incomplete up")) == [broken.open_time_ms], WAIT_S, "the incomplete one is drawn as such")
     expect(page.locator("#plot").get_by_text("no data for 7 min")).to_have_count(1)
     expect(page.locator("#connection")).to_have_attribute("data-state", "stale")
     expect(page.locator("#bands")).to_contain_text("stale")
     whole = replace(broken, complete=True, close=102 * UNIT, klines=0, origin=CandleOrigin.HISTORY, revision=7)
     send(broker, [whole, broken])
     eventually(lambda: traces(page, "incomplete") == [], WAIT_S, "the exchange's own candle is drawn")
+    eventually(lambda: broken.open_time_ms in candles_drawn(page), WAIT_S, "it is a whole one")
     assert candles_drawn(page)[broken.open_time_ms][2] == pytest.approx(102)
 
 

@@ -61,20 +61,20 @@ def time_of_day(time: int) -> str:
     return datetime.fromtimestamp(time / 1000, UTC).strftime("%H:%M:%S.%f")[:-5]
 
 
-def place_of(page: Page, time: int) -> float:
-    """Where the vertical gridline or point of this time is on the screen, pixels."""
-    found: float = page.evaluate(
+def place_of(page: Page, time: int) -> tuple[int, float]:
+    """The page's clock, and where the vertical gridline or point of this time is on the screen then, pixels."""
+    now, place = page.evaluate(
         """(time) => {
             const plot = document.getElementById("plot");
             const { _offset, range, _length } = plot._fullLayout.xaxis;
             const [left, right] = range.map((end) => (typeof end === "number" ? end : Date.parse(end.replace(" ", "T") + "Z")));
             const layer = plot.querySelector(".overplot > g > g");
             const shift = layer.style.transform ? new DOMMatrix(getComputedStyle(layer).transform).m41 : 0;
-            return _offset + ((time - left) / (right - left)) * _length + shift;
+            return [Date.now(), _offset + ((time - left) / (right - left)) * _length + shift];
         }""",
         time,
     )
-    return found
+    return now, place
 
 
 def module(page: Page, name: str, expression: str) -> Any:
@@ -87,9 +87,9 @@ def test_the_chart_draws_what_is_in_the_topic(server: ServerProcess, open_page: 
     """Each second's close of two minutes is drawn, the last one stands in the headline, and new ones join."""
     page = open_page(f"{server.url}/chart?symbol=BTCUSDT").page
     live(page)
+    eventually(lambda: len(drawn(page)) >= 115, WAIT_S, "two minutes are drawn")
     line = price_line(page)
     first = [end for end, _ in line]
-    assert len(first) >= 115
     assert unbroken(first)
     assert [price for _, price in line] == [btc_at(end).close for end in first]
     eventually(lambda: drawn(page)[-1] >= first[-1] + 2000, WAIT_S, "new windows are drawn")
@@ -105,25 +105,32 @@ def test_the_chart_shifts_with_time(server: ServerProcess, open_page: OpenPage) 
     """A moment drawn at the right moves left as fast as time passes, frame by frame, not in jumps of an update."""
     page = open_page(f"{server.url}/chart?symbol=BTCUSDT", **MOVING).page
     live(page)
-    steps = page.evaluate(
-        """async () => {
-            const found = [];
+    steps, draws = page.evaluate(
+        """async (mostMs) => {
+            const found = new Set();
             const layer = () => document.querySelector("#plot .overplot > g > g");
-            const end = performance.now() + 2500;
-            while (performance.now() < end) {
+            const react = Plotly.react;
+            let draws = 0;
+            Plotly.react = (...given) => { draws += 1; return react(...given); };
+            const end = performance.now() + mostMs;
+            // However few frames a second there are: what only moves with updates has as many places as these.
+            while (found.size < draws + 10 && performance.now() < end) {
                 await new Promise(requestAnimationFrame);
-                found.push(new DOMMatrix(getComputedStyle(layer()).transform).m41);
+                found.add(new DOMMatrix(getComputedStyle(layer()).transform).m41);
             }
-            return found;
-        }"""
+            Plotly.react = react;
+            return [found.size, draws];
+        }""",
+        WAIT_S * 1000,
     )
-    assert len(set(steps)) > 10, "the layers stand still between updates"
+    assert steps >= draws + 10, "the layers stand still between updates"
     moment = drawn(page)[-10]
-    at, before = now_ms(), place_of(page, moment)
-    eventually(lambda: place_of(page, moment) < before - 15, WAIT_S, "the moment has moved left")
     width = page.evaluate("document.getElementById('plot')._fullLayout.xaxis._length")
-    expected = (now_ms() - at) * width / 120_000
-    assert before - place_of(page, moment) == pytest.approx(expected, abs=6)
+    at, before = place_of(page, moment)
+    eventually(lambda: place_of(page, moment)[1] < before - 60, WAIT_S, "the moment has moved left")
+    later, after = place_of(page, moment)
+    # A frame may be late by some tenths of a second, of which each is a pixel.
+    assert before - after == pytest.approx((later - at) * width / 120_000, abs=12)
 
 
 @pytest.mark.usefixtures("market")
@@ -137,7 +144,7 @@ def test_another_symbol_is_chosen_by_keyboard(server: ServerProcess, open_page: 
     page.keyboard.press("Enter")
     expect(page).to_have_url(f"{server.url}/chart?symbol=ETHUSDT")
     expect(page.locator("#price")).to_have_text(re.compile(r"2,\d{3}\.\d\d"))
-    assert len(drawn(page)) >= 115
+    eventually(lambda: len(drawn(page)) >= 115, WAIT_S, "two minutes of it are drawn")
     page.go_back()
     expect(page.locator("#price")).to_have_text(re.compile(r"6\d,\d{3}\.\d\d"))
 
