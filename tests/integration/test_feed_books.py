@@ -105,9 +105,9 @@ def test_each_book_is_the_market_s_whatever_breaks(start: Callable[[], RunningFe
     standin.client.inject(Garbage(seconds=60))
     eventually(lambda: feed.metric("dead_letters_total") > 0, START_S, "garbage")
     standin.client.clear()
-    for fault in (Lose(seconds=0.4), Drop()):
+    for fault in (Lose(seconds=2), Drop()):
         known = feed.metric("ledger_entries_total", "resynchronised")
-        standin.client.inject(Refuse(seconds=0.5, status=503))
+        standin.client.inject(Refuse(seconds=2.5, status=503))
         standin.client.inject(fault)
         eventually(lambda known=known: feed.metric("ledger_entries_total", "resynchronised") > known, START_S, "began anew")
         eventually(lambda: feed.metric("waiting_symbols") == 0, START_S, "nothing waits")

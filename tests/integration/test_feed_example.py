@@ -71,7 +71,7 @@ def test_the_example_is_a_feed(configured: Callable[..., Config], job_broker: Te
     assert EXAMPLE.read_text() in PAGE.read_text(), "docs/feeds.md shows it"
     config = configured(
         kafka={"bootstrap_servers": job_broker.bootstrap_servers},
-        producer={"name": "test", "silence_s": 1.0, "backoff_first_s": 0.1},
+        producer={"name": "test", "silence_s": 20.0, "backoff_first_s": 0.1},
         log={"level": "warning"},
     )
     venue = Venue()

@@ -117,7 +117,7 @@ def test_each_id_comes_once_and_in_order_whatever_breaks(
     standin.client.inject(Drop())
     eventually(lambda: feed.metric("reconnects_total") >= 4, START_S, "connections were cut")
     feed.publishes(SYMBOLS)
-    standin.client.inject(Lose(seconds=0.5))
+    standin.client.inject(Lose(seconds=2))
     eventually(lambda: feed.metric("ledger_entries_total", "detected") > 0, START_S, "ids are missing")
     eventually(lambda: feed.metric("waiting_symbols") == 0, START_S, "nothing waits")
     standin.client.inject(Shutdown(seconds=5))
@@ -144,7 +144,7 @@ def test_what_does_not_come_in_time_goes_to_the_repairs(start: Callable[..., Run
     """While REST lacks trades the feed goes on after `hold_s`; a process that was killed meanwhile has them fetched by the next one."""
     feed = start(hold_s=1.0)
     standin.client.inject(Withhold(seconds=600))
-    standin.client.inject(Lose(seconds=0.5))
+    standin.client.inject(Lose(seconds=2))
     eventually(lambda: feed.metric("deferred_ids_total") > 0 and feed.metric("waiting_symbols") == 0, START_S, "ids are deferred")
     feed.publishes(SYMBOLS)
     feed.end(signal.SIGKILL)
