@@ -27,7 +27,7 @@ SLIDE_MS = 500
 SEED_MS = 15_000  # a run's first RSI
 READY_MS = 150_000  # a run's first converged RSI
 _START_S = 30.0
-_STOP_S = 10.0
+_STOP_S = 30.0
 
 
 def now_ms() -> int:
@@ -171,9 +171,9 @@ class ServerProcess:
         [self.port] = free_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
         self.websocket_url = f"ws://127.0.0.1:{self.port}/ws"
-        self.http = httpx.Client(base_url=self.url, timeout=5)
+        self.http = httpx.Client(base_url=self.url, timeout=60)
         self._log = log
-        keys = {"server__port": self.port, "kafka__bootstrap_servers": bootstrap_servers, "kafka__connect_timeout_s": 2}
+        keys = {"server__port": self.port, "kafka__bootstrap_servers": bootstrap_servers, "kafka__connect_timeout_s": 20}
         keys |= {key if "__" in key else f"server__{key}": value for key, value in settings.items()}
         self._environment = {f"KLINESTREAM_{key.upper()}": str(value) for key, value in keys.items()}
         self._process: subprocess.Popen[bytes] | None = None

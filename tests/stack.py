@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ from tests.ports import free_ports
 from tests.topics import create_all
 
 _START_S = 90.0
-_STOP_S = 10.0
+_STOP_S = 30.0
 _WATCH_S = 0.5
 
 
@@ -73,9 +73,8 @@ class TestBroker:
         try:
             # A refused connection would make the client back off for long.
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            admin = KafkaAdminClient(bootstrap_servers=self.bootstrap_servers, request_timeout_ms=5000)
-            admin.list_topics()
-            admin.close()
+            with closing(KafkaAdminClient(bootstrap_servers=self.bootstrap_servers, request_timeout_ms=5000)) as admin:
+                admin.list_topics()
         except (OSError, KafkaError):
             return False
         return True

@@ -44,7 +44,7 @@ class RunningFeed:
         """Signal it, and its exit code."""
         if self._process.poll() is None:
             self._process.send_signal(how)
-        return self._process.wait(10)
+        return self._process.wait(30)
 
 
 def all_of(config: Config, topic: Topic) -> list[Record]:

@@ -15,7 +15,7 @@ from tests.eventually import eventually
 from tests.ports import free_ports
 
 _START_S = 30.0
-_STOP_S = 10.0
+_STOP_S = 30.0
 
 
 class TestPostgres:

@@ -74,7 +74,7 @@ class RunningProducer:
         """What /healthz says."""
         return httpx.get(f"http://127.0.0.1:{self.port}/healthz", trust_env=False)
 
-    def end(self, how: signal.Signals = signal.SIGTERM, within_s: float = 5.0) -> int:
+    def end(self, how: signal.Signals = signal.SIGTERM, within_s: float = 30.0) -> int:
         """Signal it, and its exit code."""
         if self._process.poll() is None:
             self._process.send_signal(how)

@@ -14,7 +14,7 @@ from tests.ports import free_ports
 from tests.stack import TestBroker
 
 _ONCE_S = 60
-_STOP_S = 10
+_STOP_S = 30
 
 
 class Repair:

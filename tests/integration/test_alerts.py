@@ -70,11 +70,11 @@ class Alerts:
 
     def end(self) -> None:
         self._process.send_signal(signals.SIGTERM)
-        assert self._process.wait(5) == 0, self.log.read_text()
+        assert self._process.wait(30) == 0, self.log.read_text()
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.wait(5)
+        self._process.wait(30)
 
     def _is_well(self) -> bool:
         assert self._process.poll() is None, self.log.read_text()

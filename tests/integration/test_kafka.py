@@ -313,7 +313,7 @@ def test_flush_and_close_end_in_time_without_a_broker(config: KafkaConfig, broke
             publisher.flush(0.5)
         with pytest.raises(DeliveryError):
             publisher.close(0.5)
-        assert time.monotonic() - began_s < 5
+        assert time.monotonic() - began_s < 30
     finally:
         broker.start()
 

@@ -48,7 +48,7 @@ def server(broker: TestBroker, windows: Windows, tmp_path_factory: pytest.TempPa
 def own_server(broker: TestBroker, windows: Windows, tmp_path: Path) -> Iterator[ServerProcess]:
     """One that a test may stop and start."""
     assert windows is not None
-    started = ServerProcess(broker.bootstrap_servers, tmp_path / "server.log", stale_after_s=2, client_queue=4)
+    started = ServerProcess(broker.bootstrap_servers, tmp_path / "server.log", stale_after_s=2, client_queue=4, kafka__connect_timeout_s=2)
     yield started
     started.close()
 
@@ -315,7 +315,7 @@ def test_a_signal_ends_the_server_and_tells_the_clients(own_server: ServerProces
             await subscribe(opened, "ANYUSDT")
             stopping = asyncio.create_task(asyncio.to_thread(own_server.stop))
             end = await closing(opened)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(WAIT_S):
                 assert await stopping == 0
             return end
 

