@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 from klinestream.standin.exchange import Settings
 from klinestream.standin.session import Rules
 from klinestream.standin.weights import Limits
-from tests.integration.running_standin import RunningStandin, running
+from tests.integration.running_standin import RunningStandin, market, running
 
 KLINE_KEYS = ["t", "T", "s", "i", "f", "L", "o", "c", "h", "l", "v", "n", "x", "q", "V", "Q", "B"]
 
@@ -219,7 +219,7 @@ def test_too_many_requests(standin: RunningStandin) -> None:
 
 def test_pings_and_pongs() -> None:
     """The server pings with a payload and leaves a client alone that copies it; one that doesn't is closed with 1008."""
-    with running(Settings(rules=Rules(ping_ms=300, pong_ms=1000))) as standin:
+    with running(Settings(rules=Rules(ping_ms=300, pong_ms=3000))) as standin:
         with standin.connected("/ws") as good:
             pings = 0
             while pings < 6:
@@ -258,7 +258,7 @@ def test_too_many_streams_in_the_address(standin: RunningStandin) -> None:
 
 def test_a_slow_client_holds_nobody_up() -> None:
     """A client that doesn't read is disconnected; another gets every second meanwhile."""
-    with running(Settings(buffer_bytes=200_000)) as standin:
+    with running(Settings(buffer_bytes=200_000), of=market(30)) as standin:
         names = [
             f"{s.lower()}@{kind}"
             for s in standin.exchange.market.symbols
