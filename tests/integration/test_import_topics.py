@@ -51,20 +51,20 @@ def taken(*arguments: str) -> str:
 
 def killed(broker: TestBroker, topic: str, arguments: Sequence[str]) -> bool:
     """An import, killed as soon as the topic holds something; false if it was quicker than that."""
-    with subprocess.Popen([sys.executable, "-m", "klinestream.cli.main", *ARGUMENTS, *arguments], stdout=subprocess.DEVNULL) as process:
+    command = [sys.executable, "-m", "klinestream.cli.main", *ARGUMENTS, *arguments]
+    with (
+        # One for all looks: to open one takes as long as the import writes.
+        closing(open_reader(kafka(broker.bootstrap_servers), "test-import")) as reader,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL) as process,
+    ):
 
         def writes() -> bool:
             return any(b'"written":true' in state.read_bytes() for state in Path().glob(".klinestream/imports/*/state.json"))
 
         eventually(lambda: writes() or process.poll() is not None, 60, "an import that is about to write")
-        eventually(lambda: holds_some(broker, topic) or process.poll() is not None, 60, "records")
+        eventually(lambda: any(end for _, end in reader.bounds(topic).values()) or process.poll() is not None, 60, "records")
         process.kill()
     return process.returncode == -signal.SIGKILL
-
-
-def holds_some(broker: TestBroker, topic: str) -> bool:
-    with closing(open_reader(kafka(broker.bootstrap_servers), "test-import")) as reader:
-        return any(end for _, end in reader.bounds(topic).values())
 
 
 def values(broker: TestBroker, topic: str) -> list[bytes]:
