@@ -23,7 +23,7 @@ from producer.refill import Refiller, Request
 from tests.eventually import eventually
 from tests.integration.running_standin import RunningStandin, market, running
 
-SOON_S = 15.0
+SOON_S = 40.0
 LONG_AGO_MS = 1_700_000_000_000
 KLINES_PATH = "/api/v3/klines"
 OF_THE_FEED_ALONE = ("f", "L", "last_trade_id", "origin", "source", "proof", "i")
@@ -143,7 +143,7 @@ def test_many_requests_stay_within_the_limits() -> None:
 @pytest.mark.parametrize("status", [429, 418])
 def test_refusals_are_obeyed(standin: RunningStandin, status: int) -> None:
     """After a refusal nothing is sent until Retry-After is over; then all requests are answered."""
-    standin.client.inject(Refuse.model_validate({"status": status, "seconds": 2.5}))
+    standin.client.inject(Refuse.model_validate({"status": status, "seconds": 5}))
     with refilling(standin) as refills:
         wanted = of_many_spans(standin, 40, urgent=True)
         assert all(refills.refiller.ask(request) for request in wanted)
