@@ -26,7 +26,7 @@ from tests.integration.running_repair import Repair
 from tests.stack import TestBroker
 from tests.topics import Topic, publish
 
-SOON_S = 20.0
+SOON_S = 60.0
 INTERVAL = "15m"
 LENGTH_MS = INTERVALS[INTERVAL]
 RULES = SignalsConfig(rsi_low=46.0, rsi_high=54.0, hysteresis=1.0)

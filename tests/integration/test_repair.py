@@ -19,7 +19,7 @@ from tests.klines import kline
 from tests.stack import TestBroker
 from tests.topics import kafka, publish, record_of, windows_by_identity, windows_by_revision
 
-SOON_S = 20.0
+SOON_S = 60.0
 WARM_UP_S = 153
 READY_S = 150
 NOW_S = int(time.time())
@@ -129,7 +129,7 @@ def test_once_repairs_what_is_there_and_again_changes_nothing(module_broker: Tes
     assert revisions == [revisions[0] + step for step in (0, 1, 2, 3, 4, 4, 4, 4, 4, 4)]
 
     records, distinct = len(windows.records), windows_by_revision(windows.records)
-    Repair(module_broker, tmp_path).once("--symbol", "oneusdt", "--since", "2h")
+    Repair(module_broker, tmp_path).once("--symbol", "oneusdt", "--since", "1d")
     eventually(lambda: len(windows.read()) == records + len(one), SOON_S, "the same windows come again")
     assert windows_by_revision(windows.records) == distinct
     assert "nothing to repair" in Repair(module_broker, tmp_path).once("--since", "10s")
