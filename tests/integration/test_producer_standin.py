@@ -50,7 +50,7 @@ def start(broker: TestBroker, standin: RunningStandin, tmp_path: Path) -> Iterat
         config: dict[str, dict[str, Any]] = {
             "kafka": {"bootstrap_servers": broker.bootstrap_servers},
             "exchange": {"websocket_url": standin.ws, "rest_url": standin.http, "symbols": ["*"]},
-            "producer": {"metrics_port": port, "silence_s": 3.0, "backoff_first_s": 0.1, "backoff_most_s": 0.5},
+            "producer": {"metrics_port": port, "hold_s": 30.0, "silence_s": 3.0, "backoff_first_s": 0.1, "backoff_most_s": 0.5},
         }
         producer = RunningProducer(tmp_path, config)
         started.append(producer)

@@ -72,8 +72,8 @@ class Following:
         assert added == sorted(set(added) - self.symbols)
         assert set(removed) <= self.symbols
         assert reasons.keys() == {*added, *removed}
-        self.symbols = (self.symbols | set(added)) - set(removed)
         self.reasons.append(reasons)
+        self.symbols = (self.symbols | set(added)) - set(removed)  # last: tests wait for it
 
 
 def kafka(broker: TestBroker, client: str = "confluent-kafka") -> KafkaConfig:

@@ -108,7 +108,8 @@ def test_a_subscription_moves_a_symbol_up(broker: TestBroker, topic: str, tmp_pa
             assert "UPUSDT" in watched.symbols()
         refiller.stop(SOON_S)
         eventually(lambda: "UPUSDT" not in watched.symbols(), SOON_S, "nobody looks any more")
-        assert told(broker, "moves-up") == [("NOTHING", "UPUSDT"), ("UPUSDT",), None]
+        # How many a busy server tells of at first is its own affair: the subscriptions came one by one.
+        assert told(broker, "moves-up")[-3:] == [("NOTHING", "UPUSDT"), ("UPUSDT",), None]
 
 
 def test_a_server_that_ends_withdraws_what_it_said(broker: TestBroker, topic: str, tmp_path: Path) -> None:
