@@ -17,7 +17,7 @@ from tests.eventually import eventually
 from tests.ports import free_ports
 from tests.topics import Topic
 
-_START_S = 30.0
+_START_S = 90.0
 _STOP_S = 20.0
 SECOND_MS = 1000
 

@@ -26,7 +26,7 @@ SIZE_MS = 3000
 SLIDE_MS = 500
 SEED_MS = 15_000  # a run's first RSI
 READY_MS = 150_000  # a run's first converged RSI
-_START_S = 30.0
+_START_S = 90.0
 _STOP_S = 30.0
 
 

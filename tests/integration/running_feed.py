@@ -15,7 +15,7 @@ from klinestream.stack.commands import configuration
 from tests.eventually import eventually
 
 ROOT = str(Path(__file__).parents[2])
-START_S = 30.0
+START_S = 90.0
 
 
 class RunningFeed:

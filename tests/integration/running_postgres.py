@@ -14,7 +14,7 @@ from klinestream.stack.process import Process
 from tests.eventually import eventually
 from tests.ports import free_ports
 
-_START_S = 30.0
+_START_S = 90.0
 _STOP_S = 30.0
 
 

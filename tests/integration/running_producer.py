@@ -35,7 +35,7 @@ from tests.eventually import eventually
 from tests.stack import TestBroker
 
 COMMAND = [sys.executable, "-m", "klinestream.cli.main", "producer"]
-START_S = 30.0
+START_S = 90.0
 SOON_S = 15.0
 TOPICS = (KLINES, DEAD_LETTERS, PIPELINE_EVENTS, FEED_GAPS, KLINE_REPAIRS, CONTROL, WATCHED, CANDLE_HISTORY)
 
