@@ -35,6 +35,8 @@ _LONG = r"^\d{1,15}\.\d{8}0+$"
 _INTEGER = r"^\d{1,18}$"
 _TIME = r"^[1-8]?\d{1,18}$"
 _EXPONENT = re.compile(r"\d+(\.\d+)?[eE][+-]?\d{1,3}")
+# 20240102 of a column of dates: as seconds it would be a day of August 1970, from when nobody has trades.
+_DATES_S = (19_000_000, 21_000_000)
 _FRACTION = re.compile(r"\d{1,19}\.\d{1,19}")
 _TIME_DIGITS_MOST = 18
 _NO_TIME = (-1, 0)
@@ -78,6 +80,8 @@ def clean(cells: Cells, terms: Terms, file: int) -> Clean:
     judged = _Judged(cells, len(cells.numbers))
     times, units = judged.times(cells.columns["time"])
     columns: dict[str, Any] = {"symbol": judged.symbols(cells.columns.get("symbol"), terms), "time_us": pa.array(times)}
+    dates = (units == _UNITS.index("s")) & (times >= _DATES_S[0] * 1_000_000) & (times < _DATES_S[1] * 1_000_000)
+    judged.fail(dates, "expected a time, not a date without dashes")
     judged.fail((times < 0) | (times >= TIME_MOST_MS * 1000), "the time lies outside of 1970 to 2100")
     judged.fail(times // 1000 > terms.now_ms, "the time lies in the future")
     columns |= _klines(judged, times, terms.length_ms) if terms.kind == KLINES else _trades(judged)
@@ -101,8 +105,18 @@ def _klines(judged: "_Judged", times: Ints, length_ms: int) -> dict[str, pa.Arra
     if "close_time" in judged.cells.columns:
         closes, _ = judged.times(judged.cells.columns["close_time"])
         judged.fail(_apart(closes, times, length_ms), "the close time is not the end of the interval")
-    first, last = judged.ids("first_id"), judged.ids("last_id")
+    first, last = _span(judged)
     return found | {"trades": trades, "first_id": first, "last_id": last}
+
+
+def _span(judged: "_Judged") -> tuple[pa.Array, pa.Array]:
+    """First and last id; one without the other says nothing."""
+    if not {"first_id", "last_id"} <= judged.cells.columns.keys():
+        none = pa.nulls(len(judged.reasons), pa.int64())
+        return none, none
+    first, last = judged.ids("first_id"), judged.ids("last_id")
+    judged.fail(pc.xor(first.is_null(), last.is_null()).to_numpy(zero_copy_only=False), "first id and last id: expected both or neither")
+    return first, last
 
 
 def _apart(closes: Ints, times: Ints, length_ms: int) -> Bools:
@@ -117,7 +131,7 @@ def _trades(judged: "_Judged") -> dict[str, pa.Array]:
     given = judged.cells.columns
     has_span = "first_id" in given and "last_id" in given
     one = judged.ids("id")
-    first, last = (judged.ids("first_id"), judged.ids("last_id")) if has_span else (one, one)
+    first, last = _span(judged) if has_span else (one, one)
     judged.fail(pc.fill_null(pc.less(last, first), fill_value=False).to_numpy(zero_copy_only=False), "first id lies above last id")
     maker = judged.flags("maker", _TRUE, _FALSE) if "maker" in given else judged.flags("side", _SELLS, _BUYS)
     aggregate = one if has_span else pa.nulls(len(price), pa.int64())

@@ -95,13 +95,12 @@ def candle_records(rows: pl.DataFrame, interval: str, length_ms: int) -> Iterato
     """Of `crypto_candle_history`: candles that follow each other, up to 500 in a record."""
     for (symbol,), mine in rows.partition_by("symbol", as_dict=True, maintain_order=True).items():
         table = candle_table(mine, interval, length_ms)
-        prices = {name: table.column(name).cast(pa.string()).to_pylist() for name in ("open", "high", "low", "close")}
-        names = ("base_volume", "quote_volume", "taker_base_volume", "taker_quote_volume")
+        names = ("open", "high", "low", "close", "base_volume", "quote_volume", "taker_base_volume", "taker_quote_volume")
+        # Not Arrow's text, which is 4.5E-7 of what is small: who reads candles takes plain decimals alone.
         shown = {name: [f"{value:.8f}" for value in table.column(name).to_pylist()] for name in names}
         opens, closes, trades = (table.column(name).to_pylist() for name in ("open_time_ms", "close_time_ms", "trades"))
-        each = zip(
-            opens, *prices.values(), shown["base_volume"], closes, shown["quote_volume"], trades, *list(shown.values())[2:], strict=True
-        )
+        *prices, base, quote, taker_base, taker_quote = shown.values()
+        each = zip(opens, *prices, base, closes, quote, trades, taker_base, taker_quote, strict=True)
         run: list[tuple[object, ...]] = []
         for row in each:
             if run and (row[0] != run[-1][0] + length_ms or len(run) == _CANDLES_A_RECORD_MOST):  # type: ignore[operator]  # a time

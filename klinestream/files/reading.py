@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
@@ -78,7 +79,9 @@ def _text(column: pa.Array) -> pa.Array:
         column = column.dictionary_decode()
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         column = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
-    return column.cast(pa.string())
+    text = column.cast(pa.string())
+    # Of a decimal with one digit it makes 0.E-8, which nothing reads as a number.
+    return pc.replace_substring(text, ".E", "E") if pa.types.is_decimal(column.type) else text
 
 
 def _csv(path: Path, wanted: Wanted) -> Iterator[Cells]:

@@ -21,8 +21,11 @@ from typer.testing import CliRunner, Result
 from klinestream.cli import import_files
 from klinestream.cli.main import app
 from klinestream.files import importing
+from klinestream.files.events import candle_records
 from klinestream.files.ordering import Ordered, ordered
 from klinestream.files.targets import Archive, Form, Topics
+from klinestream.market import candles
+from klinestream.market.candle_history import decode_history
 from klinestream.runtime import config
 from klinestream.runtime.sections import KafkaConfig
 from tests.files import UNIT, seconds, shown, trades
@@ -176,6 +179,7 @@ BAD = {
     "BTCUSDT,1700000011000,1,2,1,1,5,6,3.5,1,1": "trades: expected an integer from 0",
     "BTCUSDT,1700000012000,1,2,1,1,5,6,3,7,1": "taker_base_volume lies above base_volume",
     "A:B,1700000013000,1,2,1,1,5,6,3,1,1": "expected a symbol of letters, digits or _ - .",
+    "BTCUSDT,20240102,1,2,1,1,5,6,3,1,1": "expected a time, not a date without dashes",
     "BTCUSDT,1700000014000,1,2,1,1,nan,6,3,1,1": "base_volume: expected a number of up to 15 digits before the point",
 }
 
@@ -207,6 +211,44 @@ def test_floats_of_parquet_are_their_shortest_text() -> None:
         ("HOUSE:X", 1_700_000_000_000_000, Decimal("0.1"), Decimal("1234567.1"), False),
         ("HOUSE:X", 1_700_000_001_123_000, Decimal("1e-7"), Decimal(30_000_000_000), True),
     ]
+
+
+def test_decimals_of_parquet_are_what_they_say_however_small() -> None:
+    """Nothing, and one digit at the last place, in a column of decimals."""
+    small = pa.array([Decimal(0), Decimal("1e-8"), Decimal("12e-8"), Decimal(3)], pa.decimal128(38, 8))
+    times, ones = [1700000000000 + 1000 * n for n in range(4)], pa.array([Decimal(1)] * 4, pa.decimal128(20, 8))
+    columns = {"time": times} | dict.fromkeys(PRICES, ones) | dict.fromkeys(VOLUMES, small) | {"count": [1] * 4}
+    pq.write_table(pa.table(columns), "k.parquet")
+    assert imported("k.parquet", "--symbol", "x")["rejected"] == {}
+    assert [volume for _, volume in rows_of("crypto_kline_data", "base_volume")] == small.to_pylist()
+
+
+@pytest.mark.parametrize("price", ["0.00000045", "0.00000001", "10.50000000", "91234567890.12345678"])
+def test_candles_of_any_price_are_read_from_their_record(price: str) -> None:
+    """A coin of less than a millionth too: exactly, by who reads candles."""
+    one, zero = Decimal(price), Decimal("0.00000001")
+    decimal = pl.Decimal(38, 8)
+    values = {"symbol": "HOUSE:X", "time_us": 1_700_000_040_000_000, **dict.fromkeys(PRICES, one)}
+    values |= dict.fromkeys(("base_volume", "quote_volume", "taker_base_volume", "taker_quote_volume"), zero)
+    values |= {"trades": 1, "first_id": None, "last_id": None, "newest_id": None, "proof": "none"}
+    ids = dict.fromkeys(("first_id", "last_id", "newest_id"), pl.Int64())
+    rows = pl.DataFrame([values], schema_overrides=dict.fromkeys((*PRICES, "base_volume"), decimal) | ids)
+    [record] = candle_records(rows, "1m", 60_000)
+    table = decode_history(record.value or b"", 0).table
+    assert table[candles.OPEN : candles.CLOSE + 1, 0].tolist() == [int(one * UNIT)] * 4
+    assert table[list(candles.VOLUMES[0]), 0].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("kind", "head", "row"), [
+    ("klines", f"{HEAD},first_trade_id,last_trade_id", "X,1700000000000,1,2,1,1,5,6,3,1,1"),
+    ("trades", "symbol,time,price,quantity,agg_trade_id,first_trade_id,last_trade_id", "X,1700000000000,1,2,7"),
+])  # fmt: skip  # a line a kind
+def test_a_first_id_needs_a_last_one(kind: str, head: str, row: str) -> None:
+    """A row with only one of them is told; one with neither is taken, whatever its ids are called where there are none."""
+    Path("f.csv").write_text("\n".join([head, f"{row},1,", f"{row},,3", f"{row},-1,"]) + "\n")
+    told = imported("f.csv", "--kind", kind)
+    assert rejected(told) == [(row, "first id and last id: expected both or neither") for row in ("1", "2")]
+    assert told["accepted"] == 1
 
 
 def test_without_ids_two_trades_alike_are_two() -> None:
