@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from klinestream.ingest.models import BarPost
-from klinestream.ingest.posted import Asked, Posted, collected, not_after, out_of_time
-from klinestream.ingest.refusals import Fault, PostError, shown
+from klinestream.ingest.posted import Asked, Posted, ahead, collected, not_after, too_old
+from klinestream.ingest.refusals import FAULTS_MOST, Fault, PostError, shown, unfit
 from klinestream.market import decimals
 from klinestream.market.codec import encode_event
 from klinestream.market.events import SECOND_MS, CandleHistory, HistoryReason
@@ -36,6 +36,8 @@ class BarRules:
 class _Bar:
     """A whole candle, in units of 1e-8."""
 
+    number: int
+    """Of the request's bars; of a quiet one that before it."""
     symbol: str
     interval: str
     open_time_ms: int
@@ -58,7 +60,7 @@ class _Bar:
 
     def quiet_after(self) -> "_Bar":
         """The next candle, if nothing was traded."""
-        return _Bar(self.symbol, self.interval, self.next_ms, self.close, self.close, self.close, self.close, 0, 0, 0)
+        return _Bar(self.number, self.symbol, self.interval, self.next_ms, self.close, self.close, self.close, self.close, 0, 0, 0)
 
 
 def bars(values: Sequence[object], asked: Asked, rules: BarRules) -> Posted:
@@ -69,10 +71,14 @@ def bars(values: Sequence[object], asked: Asked, rules: BarRules) -> Posted:
         bar = _bar(number, post, asked, rules)
         if isinstance(bar, Fault):
             return bar
-        ended = out_of_time(number, "timestamp", bar.next_ms - 1, asked.now_ms, CANDLE_HISTORY)
-        return ended or not_after(number, "timestamp", f"{post.stock_symbol} {bar.interval}", bar.open_time_ms, newest) or bar
+        early = ahead(number, "timestamp", bar.next_ms - 1, asked.judged_ms)
+        return early or not_after(number, "timestamp", f"{post.stock_symbol} {bar.interval}", bar.open_time_ms, newest) or bar
 
     runs = _runs(collected(values, BarPost, check), rules)
+    # A record has the time of its last bar, and by that the topic keeps it: with a newer one behind it an older bar stays.
+    gone = [too_old(run[-1].number, "timestamp", run[-1].next_ms - 1, asked.judged_ms, CANDLE_HISTORY) for run in runs]
+    if faults := [fault for fault in gone if fault is not None]:
+        raise unfit(faults[:FAULTS_MOST])
     headers = asked.headers()
     records = [Record(CANDLE_HISTORY.name, run[0].symbol.encode(), _value(run), run[-1].next_ms - 1, headers) for run in runs]
     return Posted(CANDLE_HISTORY, asked.source, len(values), records, [len(run) for run in runs])
@@ -97,7 +103,7 @@ def _bar(number: int, post: BarPost, asked: Asked, rules: BarRules) -> _Bar | Fa
     if quote >= decimals.UNIT * 10**decimals.WHOLE_DIGITS:
         return Fault(number, "volume", f"a quote volume of up to {decimals.WHOLE_DIGITS} digits", decimals.show(quote)[:40])
     count = int(post.volume > 0) if post.trades is None else post.trades
-    return _Bar(asked.symbol(post.stock_symbol), interval, began, o, h, low, c, post.volume, quote, count)
+    return _Bar(number, asked.symbol(post.stock_symbol), interval, began, o, h, low, c, post.volume, quote, count)
 
 
 def _runs(found: Sequence[_Bar], rules: BarRules) -> list[list[_Bar]]:

@@ -45,6 +45,13 @@ class Asked:
 
     source: str
     now_ms: int
+    claimed_ms: int = 0
+    """When its key was claimed first, if it was: what was in time then is so still, or a retry would never get its answer."""
+
+    @property
+    def judged_ms(self) -> int:
+        """As of when its times are judged."""
+        return self.claimed_ms or self.now_ms
 
     def symbol(self, bare: str) -> str:
         """A symbol with its source."""
@@ -103,7 +110,7 @@ def klines(values: Sequence[object], asked: Asked) -> Posted:
             where, _, expected = str(error).partition(": ")
             return Fault(number, where, expected, shown({name: getattr(post, name, None) for name in where.split(", ")}))
         return (
-            out_of_time(number, "t", kline.close_time_ms, asked.now_ms, KLINES)
+            out_of_time(number, "t", kline.close_time_ms, asked.judged_ms, KLINES)
             or not_after(number, "t", post.s, kline.open_time_ms, newest)
             or _record(KLINES, kline.symbol, encode_kline(kline), kline.close_time_ms, asked)
         )
@@ -126,7 +133,7 @@ def trades(values: Sequence[object], asked: Asked) -> Posted:
         if fault is None and trade.time_ms < times.get(post.s, 0):
             fault = Fault(number, "T", f"a time from that of the trade before it on, {times[post.s]}", shown(post.T))
         newest[post.s], times[post.s] = trade.last_id, trade.time_ms
-        late = out_of_time(number, "T", trade.time_ms, asked.now_ms, TRADES)
+        late = out_of_time(number, "T", trade.time_ms, asked.judged_ms, TRADES)
         return fault or late or _record(TRADES, trade.symbol, encode_event(trade), trade.time_ms, asked)
 
     return Posted(TRADES, asked.source, len(values), collected(values, TradePost, check))
@@ -134,8 +141,18 @@ def trades(values: Sequence[object], asked: Asked) -> Posted:
 
 def out_of_time(number: int, name: str, time_ms: int, now_ms: int, topic: Topic) -> Fault | None:
     """What the topic would refuse, or drop at once."""
+    return ahead(number, name, time_ms, now_ms) or too_old(number, name, time_ms, now_ms, topic)
+
+
+def ahead(number: int, name: str, time_ms: int, now_ms: int) -> Fault | None:
+    """What has not ended yet."""
     if time_ms > now_ms + AHEAD_MOST_MS:
         return Fault(number, name, f"a time that is over: up to {now_ms}", str(time_ms))
+    return None
+
+
+def too_old(number: int, name: str, time_ms: int, now_ms: int, topic: Topic) -> Fault | None:
+    """A record that the topic would drop at once."""
     if time_ms < now_ms - topic.retention_ms:
         oldest = f"a time from {now_ms - topic.retention_ms} on: {topic.name} keeps nothing older (import files for that)"
         return Fault(number, name, oldest, str(time_ms))

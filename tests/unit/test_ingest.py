@@ -156,6 +156,19 @@ def test_quiet_holes_are_flat_candles() -> None:
     assert [(row[1], row[4], row[5], row[8]) for row in rows(posted)[1:3]] == [("10.50000000", "10.50000000", "0.00000000", 0)] * 2
 
 
+def test_bars_are_kept_by_the_newest_of_their_record() -> None:
+    """600 days up to yesterday are taken: their record is as old as its last bar. Not so a run, or a thousand bars, of before."""
+    assert bars([bar_post("AAPL", MIDNIGHT_S - back * DAY_S) for back in range(600, 0, -1)], ASKED, BarRules()).count == 600
+    with_hole = [bar_post("AAPL", MIDNIGHT_S - back * DAY_S) for back in (420, 410, 409, 2)]
+    with pytest.raises(PostError) as refused:
+        bars(with_hole, ASKED, BarRules())
+    assert faults(refused) == [(0, "timestamp"), (2, "timestamp")]
+    assert len(bars(with_hole, ASKED, BarRules(holes="quiet")).records) == 1
+    with pytest.raises(PostError) as refused:
+        bars([bar_post("AAPL", MIDNIGHT_S - back * DAY_S) for back in range(1500, 0, -1)], ASKED, BarRules())
+    assert faults(refused) == [(999, "timestamp")]
+
+
 def test_bars_that_begin_within_a_candle() -> None:
     """A bar that is stamped after midnight is refused, with the time that would do, or rounded down where that is asked for."""
     bar = bar_post("AAPL", MIDNIGHT_S - DAY_S + 5 * 3600)
