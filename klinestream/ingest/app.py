@@ -33,11 +33,16 @@ def create_app(
     open_reader: Callable[[], Reader],
     replica: str,
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    *,
+    broken: Callable[[Exception], None] = lambda _: None,
 ) -> FastAPI:
-    """A replica that publishes and reads back in threads of its own, from the application's start to its end."""
+    """A replica that publishes and reads back in threads of its own, from the application's start to its end.
+
+    `broken` is called, in whatever thread, if one of them ends by an error: the process is of no use then.
+    """
     metrics = Metrics()
-    outlet = Outlet(open_publisher)
-    follower = Follower(open_reader, now_ms)
+    outlet = Outlet(open_publisher, broken)
+    follower = Follower(open_reader, now_ms, broken)
     intake = Intake(config, Kafka(outlet, follower), metrics, replica, now_ms)
     metrics.keys.set_function(lambda: intake.keys)
 

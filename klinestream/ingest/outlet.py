@@ -51,9 +51,10 @@ class Delivery:
 class Outlet:
     """Publishes deliveries one after the other. A client that has lost a record is replaced: it may lose all that follow too."""
 
-    def __init__(self, open_publisher: Callable[[], Publisher]) -> None:
-        """`open_publisher` may raise BrokerError, and is called again then."""
+    def __init__(self, open_publisher: Callable[[], Publisher], broken: Callable[[Exception], None] = lambda _: None) -> None:
+        """`open_publisher` may raise BrokerError, and is called again then; `broken` is called if anything else ends the thread."""
         self._open = open_publisher
+        self._broken = broken
         self._queue: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="outlet", daemon=True)
         self._publisher: Publisher | None = None
@@ -85,6 +86,14 @@ class Outlet:
             _close(self._publisher, timeout_s)
 
     def _run(self) -> None:
+        try:
+            self._publish_all()
+        except Exception as error:  # whatever it is: nothing is published any more, and somebody has to know
+            log.exception("publishing ended")
+            self._fit = False
+            self._broken(error)
+
+    def _publish_all(self) -> None:
         while True:
             self._connect()
             try:

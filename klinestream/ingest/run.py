@@ -16,7 +16,7 @@ from klinestream.market.errors import StackError
 from klinestream.runtime.access.patience import HEAD_MOST_BYTES, PatientHttp
 from klinestream.runtime.config import Config
 from klinestream.runtime.ingest_section import IngestConfig
-from klinestream.runtime.kafka import open_publisher, open_reader
+from klinestream.runtime.kafka import check_settings, open_publisher, open_reader
 from klinestream.runtime.metrics import MetricsServer
 
 CLIENT_ID = "klinestream-ingest"
@@ -30,11 +30,20 @@ log = structlog.get_logger()
 def run(config: Config) -> None:
     """Serve until a signal comes.
 
-    Raises StackError if the address can't be had, ConfigError if that of the metrics can't, or if strangers could post.
+    Raises StackError if the address can't be had, or if one of its threads ends by an error: whoever watches over the process starts it
+    again. ConfigError if that of the metrics can't, if strangers could post, or if what says where Kafka is can't be used.
     """
+    check_settings(config.kafka)  # here and not in a thread, where nobody would see it
+    broken: list[Exception] = []
+
+    def end(error: Exception) -> None:
+        broken.append(error)
+        os.kill(os.getpid(), signal.SIGTERM)
+
     listener = _listen(config.ingest)
     replica = f"{socket.gethostname()}:{config.ingest.port}:{os.getpid()}:{os.urandom(3).hex()}"
-    app = create_app(config.ingest, lambda: open_publisher(config.kafka, CLIENT_ID), lambda: open_reader(config.kafka, CLIENT_ID), replica)
+    opens = (lambda: open_publisher(config.kafka, CLIENT_ID), lambda: open_reader(config.kafka, CLIENT_ID))
+    app = create_app(config.ingest, *opens, replica, broken=end)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -58,6 +67,8 @@ def run(config: Config) -> None:
         log.info("listening", address=f"http://{config.ingest.host}:{config.ingest.port}/ingest")
         server.run(sockets=[listener])
     log.info("stopped")
+    for error in broken[:1]:
+        raise StackError(f"ingestion ended by an error of its own ({error!r}), which its log shows whole: start it again") from error
 
 
 @contextmanager

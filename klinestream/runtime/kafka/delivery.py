@@ -19,6 +19,7 @@ T = TypeVar("T")
 LOOK_UP_S = 0.2  # how often a publisher that waits for room looks whether something was lost meanwhile
 # A broker answers nothing else on a connection while a fetch on it waits for records: every other question waits as long.
 FETCH_WAIT_MS = 100
+_PORTS = 1 << 16
 ATTEMPT_S = 3.0  # a broker that is there answers in milliseconds; one attempt at one that isn't must not eat the bound
 
 
@@ -57,15 +58,27 @@ def connected(attempt: Callable[[], T], config: KafkaConfig) -> T:
         ) from None
 
 
+def addresses(servers: str) -> list[tuple[str, int]]:
+    """The host and port of each of these `host:port`, comma separated; raises ConfigError.
+
+    >>> addresses("kafka-0:9092, [::1]:9093")
+    [('kafka-0', 9092), ('::1', 9093)]
+    """
+    found = []
+    for server in servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        if not (host and port.isascii() and port.isdecimal() and 0 < int(port) < _PORTS):
+            raise ConfigError(f"kafka.bootstrap_servers: expected host:port, comma separated, got {server!r}")
+        found.append((host.strip("[]"), int(port)))
+    return found
+
+
 def _find_listener(servers: str) -> None:
     """Return if anybody listens on one of these `host:port`, comma separated; raises UnreachableError."""
     reason: object = None
-    for server in servers.split(","):
-        host, _, port = server.strip().rpartition(":")
+    for address in addresses(servers):
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=ATTEMPT_S).close()
-        except ValueError:
-            raise ConfigError(f"kafka.bootstrap_servers: expected host:port, comma separated, got {server!r}") from None
+            socket.create_connection(address, timeout=ATTEMPT_S).close()
         except OSError as error:
             reason = error
         else:

@@ -5,9 +5,17 @@
 from collections.abc import Callable
 
 from klinestream.market.errors import ConfigError
+from klinestream.runtime.kafka.delivery import addresses
 from klinestream.runtime.kafka.interface import Publisher, Reader
 from klinestream.runtime.kafka.prefixed import PrefixedPublisher, PrefixedReader
 from klinestream.runtime.sections import KafkaConfig
+
+
+def check_settings(config: KafkaConfig) -> None:
+    """Raise ConfigError for what can be seen without a broker: addresses that are none, a library that isn't there."""
+    addresses(config.bootstrap_servers)
+    if config.client == "confluent-kafka":
+        _require_confluent()
 
 
 def open_publisher(config: KafkaConfig, client_id: str, acknowledged: Callable[[float], None] | None = None) -> Publisher:
