@@ -26,7 +26,7 @@ def form_of(content_type: str) -> str:
     return JSON
 
 
-def values_of(body: bytes, form: str, most: int) -> list[object]:
+def values_of(body: bytes | bytearray, form: str, most: int) -> list[object]:
     """The records of a body, one or more; raises PostError."""
     values = _lines(body, most) if form == NDJSON else _whole(body)
     if len(values) > most:
@@ -36,7 +36,7 @@ def values_of(body: bytes, form: str, most: int) -> list[object]:
     return values
 
 
-def _whole(body: bytes) -> list[object]:
+def _whole(body: bytes | bytearray) -> list[object]:
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -44,7 +44,7 @@ def _whole(body: bytes) -> list[object]:
     return found if isinstance(found, list) else [found]
 
 
-def _lines(body: bytes, most: int) -> list[object]:
+def _lines(body: bytes | bytearray, most: int) -> list[object]:
     lines = [line for line in body.splitlines() if line.strip()]
     if len(lines) > most:
         raise too_many(len(lines), most)

@@ -77,8 +77,8 @@ _ERRORS = {
     413: "The body or the batch is too large; nothing was published",
     415: "Neither JSON nor NDJSON; nothing was published",
     422: "Something in it can't be used, and what: nothing was published",
-    429: "Too many requests or records, or too many wait for the broker: wait as Retry-After says; nothing was published",
-    503: "The broker hasn't all of it yet: send the same again",
+    429: "Too many requests, records or bytes at once, or too many records wait: wait as Retry-After says; nothing was published",
+    503: "The broker hasn't all of it yet, or the body waited too long to be checked: send the same again",
 }
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
 _EXAMPLES: dict[type[Post], dict[str, Any]] = {

@@ -31,8 +31,8 @@ from klinestream.runtime.kafka import Record
 
 SYMBOLS_TOLD_MOST = 100
 """Of more symbols those with late records are told first; the numbers are of all."""
-READ_BACK_S = 3.0
-"""How long an answer waits to know what came late."""
+READ_BACK_SHARE = 0.3
+"""How much of `answer_s` an answer waits to know what came late: it is a 202 without that, and must be one in time."""
 RETRY_AFTER_S = 1
 _LOOK_S = 0.02
 _ORDERED = (KLINES, TRADES)
@@ -97,6 +97,18 @@ class Intake:
             raise PostError(
                 503, "lost", "every record acknowledged by the broker", shown(error), _AGAIN, retry_after_s=RETRY_AFTER_S
             ) from None
+
+    def given(self, named: Named) -> tuple[Answer | None, int]:
+        """The answer that was given under this key, and when the key was claimed (0: it wasn't), as far as is read; raises PostError."""
+        held = self._follower.keys.held(named.key, self._now_ms())
+        if held is None:
+            return None, 0
+        if held.digest != named.digest:
+            raise _conflict()
+        if not held.answer:
+            return None, held.claimed_ms
+        self._metrics.replayed.inc()
+        return Answer(held.answer, replayed=True), held.claimed_ms
 
     @property
     def keys(self) -> int:
@@ -174,18 +186,33 @@ class Intake:
     async def _claim(self, named: Named) -> str:
         """The answer that was given under this key, empty if there is none; raises PostError if the key is of another request."""
         held = self._follower.keys.held(named.key, self._now_ms())
-        mine = ""
         if held is None:
-            mine = next(self._claims)
-            ((partition, offset),) = await self._outlet.send([self._key_record(named, KeyState.CLAIMED, mine, "")])
-            await self._follower.past(INGEST_KEYS.name, partition, offset)
-            held = self._follower.keys.held(named.key, self._now_ms())
-        if held is None or held.claim == mine:
-            return ""
+            mine, held = await self._read_on(named)
+            if held is None or held.claim == mine:
+                return ""
         if held.digest != named.digest:
             raise _conflict()
         await self._others(held)
-        return held.answer
+        if held.answer:
+            return held.answer
+        # The topic may tell more than is read: its end has to be seen before anything is published again.
+        _, held = await self._read_on(named)
+        if held is not None and held.digest != named.digest:
+            raise _conflict()
+        return "" if held is None else held.answer
+
+    async def _read_on(self, named: Named) -> tuple[str, Held | None]:
+        """A claim of our own, and what the topic tells of the key up to it: all that was written before."""
+        mine = next(self._claims)
+        ((partition, offset),) = await self._outlet.send([self._key_record(named, KeyState.CLAIMED, mine, "")])
+        try:
+            async with asyncio.timeout(self._config.answer_s):
+                await self._follower.past(INGEST_KEYS.name, partition, offset)
+        except TimeoutError:
+            # Without a bound its records would count against the room for ever.
+            expected = f"{INGEST_KEYS.name} read up to its end within {self._config.answer_s:g} s (ingest.answer_s)"
+            raise DeliveryError(f"expected {expected}, but it was not: nothing of the request is published") from None
+        return mine, self._follower.keys.held(named.key, self._now_ms())
 
     async def _others(self, held: Held) -> None:
         """Let who has claimed it finish; what it has not finished by then may be published twice, which readers don't notice."""
@@ -227,7 +254,7 @@ class Intake:
         for partition, offset in places:
             ends[partition] = max(offset, ends.get(partition, -1))
         try:
-            async with asyncio.timeout(READ_BACK_S):
+            async with asyncio.timeout(READ_BACK_SHARE * self._config.answer_s):
                 for partition, offset in ends.items():
                     await self._follower.past(topic, partition, offset)
         except TimeoutError:
