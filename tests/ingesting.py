@@ -29,7 +29,7 @@ class IngestProcess:
         """`settings` are keys of `[ingest]`."""
         self.port, self.metrics_port = free_ports(2)
         self.url = f"http://127.0.0.1:{self.port}"
-        self.http = httpx.Client(base_url=self.url, timeout=30)
+        self.http = httpx.Client(base_url=self.url, timeout=60)
         self._log = log
         keys = {"ingest__port": self.port, "ingest__metrics_port": self.metrics_port}
         keys |= {"kafka__bootstrap_servers": bootstrap_servers, "kafka__connect_timeout_s": 2}

@@ -1,7 +1,7 @@
 """A load of made-up records, posted at a rate to one or more replicas; it ends by itself.
 
 Each symbol's requests go out one after the other, the next when the one before is answered, so that their order is kept however many
-replicas there are. A request that is told to come again does, under the same key.
+replicas there are, and each symbol is posted once at least. A request that is told to come again does, under the same key.
 """
 
 import asyncio
@@ -81,10 +81,10 @@ async def _symbol(load: Load, number: int, client: httpx.AsyncClient, found: dic
     started = f"{time.time_ns()}-{number}"
     for turn, records in enumerate(_batches(load, number)):
         due_s = began_s + every_s * (turn + number / load.symbols)
-        if due_s >= began_s + load.seconds:
+        if turn and due_s >= began_s + load.seconds:
             return
         await asyncio.sleep(max(0.0, due_s - time.monotonic()))
-        if time.monotonic() >= began_s + load.seconds:
+        if turn and time.monotonic() >= began_s + load.seconds:
             return
         await _post(load, client, (urls, f"{started}-{turn}"), records, found)
 
