@@ -6,6 +6,7 @@ standard library takes the same form and the same way.
 
 import logging
 import sys
+import time
 from typing import Any
 
 import orjson
@@ -58,9 +59,10 @@ class _KafkaSparsely(logging.Filter):
         if not record.name.startswith("kafka.") or record.levelno <= logging.DEBUG:
             return True
         line = (record.pathname, record.lineno)
-        if record.created - self._last_s.get(line, -_KAFKA_REPEATS_S) < _KAFKA_REPEATS_S:
+        now_s = time.monotonic()  # not the record's own time: a clock that is set back would silence the line for as long
+        if line in self._last_s and now_s - self._last_s[line] < _KAFKA_REPEATS_S:
             return False
-        self._last_s[line] = record.created
+        self._last_s[line] = now_s
         return True
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -67,3 +68,15 @@ def test_a_library_that_repeats_itself_is_cut_short(capsys: pytest.CaptureFixtur
     for number in range(50):
         logging.getLogger("kafka.net").error("connection %d failed", number)
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_clock_that_is_set_back_silences_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten seconds later by the monotonic clock the line is written again, though the clock on the wall says that it is earlier."""
+    setup(LogConfig(format="json"))
+    before_s, wall_s = time.monotonic(), time.time()
+    for passed_s, set_back_s in ((0, 0), (11, 3600)):
+        monkeypatch.setattr(time, "monotonic", lambda now=before_s + passed_s: now)
+        monkeypatch.setattr(time, "time", lambda now=wall_s - set_back_s: now)
+        logging.getLogger("kafka.net").error("connection failed")
+    monkeypatch.undo()
+    assert len(capsys.readouterr().err.splitlines()) == 2
