@@ -76,13 +76,13 @@ def _task_manager(number: int, config: Config, layout: Layout, cluster: jobs.Clu
 
 def _standin(config: Config) -> Plan:
     port = config.stack.standin_port
-    ping = f"http://{config.standin.host}:{port}/api/v3/ping"
+    ping = f"http://{_reached(config.standin.host)}:{port}/api/v3/ping"
     return Plan("standin", lambda: commands.own("standin", commands.STANDIN, config), _answers(ping), port=port)
 
 
 def _producer(config: Config, with_standin: bool) -> Plan:
     port = config.producer.metrics_port
-    is_up = _answers(f"http://{config.producer.metrics_host}:{port}/metrics") if port else lambda: True
+    is_up = _answers(f"http://{_reached(config.producer.metrics_host)}:{port}/metrics") if port else lambda: True
     needs = (TOPICS, "standin") if with_standin else (TOPICS,)
     return Plan("producer", lambda: commands.own("producer", commands.PRODUCER, config), is_up, needs, port or None)
 
@@ -141,31 +141,36 @@ def with_addresses(config: Config, also: tuple[str, ...] = ()) -> Config:
 
 
 def _reached(host: str) -> str:
-    return flink.HOST if host in {"0.0.0.0", "::"} else host  # noqa: S104  # compared, not bound
+    """What stands for a host to listen on in an address that this machine asks."""
+    return flink.HOST if host in {"0.0.0.0", "::"} else _in_address(host)  # noqa: S104  # compared, not bound
+
+
+def _in_address(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _repair(config: Config) -> Plan:
     port = config.repair.metrics_port
-    is_up = _answers(f"http://{config.repair.metrics_host}:{port}/metrics") if port else lambda: True
+    is_up = _answers(f"http://{_reached(config.repair.metrics_host)}:{port}/metrics") if port else lambda: True
     return Plan("repair", lambda: commands.own("repair", commands.REPAIR, config), is_up, (TOPICS, "windows"), port or None)
 
 
 def _alerts(config: Config) -> Plan:
     port = config.signals.metrics_port
-    is_up = _answers(f"http://{config.signals.metrics_host}:{port}/metrics") if port else lambda: True
+    is_up = _answers(f"http://{_reached(config.signals.metrics_host)}:{port}/metrics") if port else lambda: True
     return Plan("alerts", lambda: commands.own("alerts", commands.ALERTS, config), is_up, (TOPICS,), port or None)
 
 
 def _archive(config: Config, layout: Layout) -> Plan:
     port, told = config.archive.metrics_port, with_archive(config, layout)
-    is_up = _answers(f"http://{config.archive.metrics_host}:{port}/metrics") if port else lambda: True
+    is_up = _answers(f"http://{_reached(config.archive.metrics_host)}:{port}/metrics") if port else lambda: True
     # It has a day to catch up: the chart comes first.
     return Plan("archive", lambda: commands.own("archive", commands.ARCHIVE, told), is_up, (TOPICS, "windows", "server"), port or None)
 
 
 def _proof(config: Config, layout: Layout) -> Plan:
     port, told = config.proof.metrics_port, with_archive(config, layout)
-    is_up = _answers(f"http://{config.proof.metrics_host}:{port}/metrics") if port else lambda: True
+    is_up = _answers(f"http://{_reached(config.proof.metrics_host)}:{port}/metrics") if port else lambda: True
     # Nothing waits for it: it comes last.
     return Plan("proof", lambda: commands.own("proof", commands.PROOF, told), is_up, ("archive", "candles"), port or None)
 
@@ -179,7 +184,7 @@ def with_archive(config: Config, layout: Layout) -> Config:
 
 def server_url(config: Config) -> str:
     """Base address of the chart's server, as this machine reaches it."""
-    host = "localhost" if config.server.host in {"127.0.0.1", "0.0.0.0", "::"} else config.server.host  # noqa: S104  # compared, not bound
+    host = "localhost" if config.server.host in {"127.0.0.1", "0.0.0.0", "::"} else _in_address(config.server.host)  # noqa: S104  # compared, not bound
     return f"http://{host}:{config.server.port}"
 
 
@@ -198,7 +203,7 @@ def _answers(url: str) -> Callable[[], bool]:
     def ask() -> bool:
         try:
             return _client().get(url).is_success
-        except httpx.HTTPError:
+        except (httpx.HTTPError, httpx.InvalidURL):  # a host that is none is the part's own to complain of
             return False
 
     return ask
