@@ -6,6 +6,7 @@ ended or is unknown it is submitted again from the newest complete checkpoint. A
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from klinestream.market.errors import StackError
@@ -101,12 +102,12 @@ class JobKeeper:
         self.job_id = self._running_already()
         if self.job_id:
             return
-        newest = jobs.newest_checkpoint(self._checkpoints)
         log = self._logs / f"{self.name}.log"
-        log.write_bytes(b"")
         try:
+            newest = jobs.newest_checkpoint(self._checkpoints)
+            log.write_bytes(b"")
             self._client = Process(self._submit(newest.as_uri() if newest else ""), log, self._mark)
-        except StackError as error:
+        except (StackError, OSError) as error:
             self._lost(str(error), now, None)
             return
         self.state = State.STARTING
@@ -118,7 +119,7 @@ class JobKeeper:
         self._client = None
         try:
             self.job_id = jobs.job_id_in(client.log.read_text(errors="replace"))
-        except StackError as error:
+        except (StackError, OSError) as error:
             self._lost(str(error), now, None)
 
     def _look(self, now: float) -> None:
@@ -154,6 +155,7 @@ class JobKeeper:
         """A run that has a checkpoint of its own needs its forerunners' no more."""
         self._tidied = self.job_id
         self._failures = 0
-        for run in self._checkpoints.iterdir():
-            if run.name != self.job_id:
-                shutil.rmtree(run, ignore_errors=True)
+        with suppress(OSError):
+            for run in self._checkpoints.iterdir():
+                if run.name != self.job_id:
+                    shutil.rmtree(run, ignore_errors=True)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,17 +85,22 @@ class Process:
         self.kill()
 
     def bound_log(self) -> None:
-        """Keep the log below twice LOG_BYTES: what is over moves to `<log>.1`."""
-        if self.log.stat().st_size > LOG_BYTES:
-            # The process holds the file open to append, so it is emptied in place.
-            shutil.copyfile(self.log, self.log.with_name(self.log.name + ".1"))
-            os.truncate(self.log, 0)
+        """Keep the log below twice LOG_BYTES: what is over moves to `<log>.1`, or is lost where there is no room for it."""
+        with suppress(OSError):  # somebody may have removed the log: the process goes on, and so does who watches it
+            if self.log.stat().st_size > LOG_BYTES:
+                with suppress(OSError):
+                    shutil.copyfile(self.log, self.log.with_name(self.log.name + ".1"))
+                # The process holds the file open to append, so it is emptied in place.
+                os.truncate(self.log, 0)
 
     def last_words(self, lines: int = 5) -> str:
-        """The end of its log, for an error message."""
-        with self.log.open("rb") as log:
-            log.seek(max(0, self.log.stat().st_size - 4096))
-            return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
+        """The end of its log, for an error message; empty if that can't be read."""
+        try:
+            with self.log.open("rb") as log:
+                log.seek(max(0, self.log.stat().st_size - 4096))
+                return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
+        except OSError:
+            return ""
 
 
 def marked(prefix: str) -> Iterator[psutil.Process]:

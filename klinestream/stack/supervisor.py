@@ -208,7 +208,7 @@ class Supervisor:
     def _look_at_room(self) -> None:
         try:
             checks.require_room(self._layout.root, checks.GIB)
-        except StackError as error:
+        except (StackError, OSError) as error:
             if not self._short_of_room:
                 self._tell(str(error))
             self._short_of_room = True

@@ -102,3 +102,23 @@ time.sleep(600)
             supervisor.kill()
     eventually(lambda: not list(marked(f"{tmp_path}#1")), 30, "the part is gone")
     eventually(lambda: not guardian.is_running() or guardian.status() == psutil.STATUS_ZOMBIE, 30, "the guardian is gone")
+
+
+def test_a_log_without_room_for_its_copy_is_emptied_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the copy can't be written the log is bounded even so: a full disk must not fill further, nor end who watches."""
+    monkeypatch.setattr(process, "LOG_BYTES", 100)
+    (tmp_path / "part.log.1").mkdir()  # nobody can write there, root neither
+    talker = started("import time\nprint('ready', 'x' * 200, flush=True)\ntime.sleep(600)", tmp_path)
+    talker.bound_log()
+    assert talker.log.stat().st_size == 0
+    talker.kill()
+
+
+def test_a_log_that_was_removed_ends_nothing(tmp_path: Path) -> None:
+    """Without its log a process goes on, and has no last words."""
+    quiet = started("import time\nprint('ready', flush=True)\ntime.sleep(600)", tmp_path)
+    quiet.log.unlink()
+    quiet.bound_log()
+    assert quiet.last_words() == ""
+    assert quiet.poll() is None
+    quiet.kill()
