@@ -1,5 +1,6 @@
 """What can be known before anything is started: Python, Java, jars, ports, room, memory, permission. `klinestream doctor` shows it."""
 
+import re
 import shutil
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import psutil
 from klinestream.market.errors import KlinestreamError, StackError
 from klinestream.runtime.config import Config
 from klinestream.stack import extras, jars, plans
-from klinestream.stack.java import java
+from klinestream.stack.java import java, python
 
 GIB = 1 << 30
 # A day of two topics at 1,400 symbols is bounded by their retention at 16 GiB; a demo of an hour needs far less.
@@ -62,6 +63,19 @@ def ports(config: Config, with_standin: bool, also: tuple[str, ...] = ()) -> Map
     return wanted
 
 
+def require_usable_paths(folder: Path) -> None:
+    """Raise StackError if the state folder or this Python lies where one of the programs would look elsewhere."""
+    # Flink's script for Python workers splits paths at whitespace; Kafka, Flink and Java split lists of folders at commas or colons.
+    if re.search(r"[\s,:]", str(folder)):
+        raise StackError(
+            f"expected a state folder without whitespace, comma or colon in its path, got {str(folder)!r}: set stack.state_dir"
+        )
+    if re.search(r"\s", str(python())):
+        raise StackError(
+            f"expected Python at a path without whitespace, got {str(python())!r}: make the environment, or the checkout, in another folder"
+        )
+
+
 def require_free_ports(wanted: Mapping[str, int]) -> None:
     """Raise StackError that names every port that is taken, by whom if that can be known, and the key that moves it."""
     taken = [
@@ -92,6 +106,7 @@ def examine(config: Config) -> Iterator[Finding]:
     folder = config.stack.state_dir.absolute()
     yield _python()
     yield _found("Java runtime", _java_version)
+    yield _found("paths", lambda: _paths(folder))
     yield _found("jars", lambda: _jars(folder / "jars"))
     yield _found("state folder", lambda: _writable(folder))
     yield _found("room on disk", lambda: _room(_existing(folder)))
@@ -117,6 +132,11 @@ def _java_version() -> str:
     if done.returncode:
         raise StackError(f"{java()} does not run: {done.stderr.strip()}; install klinestream again on a system with glibc, x86-64 or arm64")
     return done.stderr.splitlines()[0]
+
+
+def _paths(folder: Path) -> str:
+    require_usable_paths(folder)
+    return "usable"
 
 
 def _jars(folder: Path) -> str:

@@ -63,7 +63,7 @@ def submit(job: str, config: Config, layout: Layout, restore_from: str = "") -> 
         connector=jars.connector(layout.jars),
         environment=flink.environment(layout) | configuration(config),
         restore_from=restore_from,
-        checkpoints=(layout.checkpoints / jobs.folder_of(job, config.kafka.topic_prefix)).as_uri(),
+        checkpoints=flink.address(layout.checkpoints / jobs.folder_of(job, config.kafka.topic_prefix)),
     )
 
 

@@ -52,6 +52,15 @@ def rest_url(ports: Ports) -> str:
     return f"http://{HOST}:{ports.rest}"
 
 
+def address(place: Path) -> str:
+    """A file or folder as Flink takes it: it decodes nothing, so that `Path.as_uri` would name another place, with a literal %40 for @.
+
+    >>> address(Path("/data/me@home (ü)"))
+    'file:///data/me@home (ü)'
+    """
+    return f"file://{place.absolute()}"
+
+
 def environment(layout: Layout) -> dict[str, str]:
     """What Flink's scripts need to find everything, and to find nothing else."""
     return {
@@ -116,8 +125,8 @@ def _of_this_machine(layout: Layout, ports: Ports, task_slots: int) -> Mapping[s
         "taskmanager.host": HOST,
         "taskmanager.bind-host": HOST,
         "taskmanager.numberOfTaskSlots": task_slots,
-        "execution.checkpointing.dir": layout.checkpoints.as_uri(),
-        "execution.checkpointing.savepoint-dir": layout.savepoints.as_uri(),
+        "execution.checkpointing.dir": address(layout.checkpoints),
+        "execution.checkpointing.savepoint-dir": address(layout.savepoints),
         "python.executable": python(),
         "python.client.executable": python(),
     }

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from klinestream.market.errors import StackError
-from klinestream.stack import jobs
+from klinestream.stack import flink, jobs
 from klinestream.stack.part import MANY_DEATHS, State, wait_before_restart
 from klinestream.stack.process import Command, Process
 
@@ -106,7 +106,7 @@ class JobKeeper:
         try:
             newest = jobs.newest_checkpoint(self._checkpoints)
             log.write_bytes(b"")
-            self._client = Process(self._submit(newest.as_uri() if newest else ""), log, self._mark)
+            self._client = Process(self._submit(flink.address(newest) if newest else ""), log, self._mark)
         except (StackError, OSError) as error:
             self._lost(str(error), now, None)
             return

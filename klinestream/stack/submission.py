@@ -70,7 +70,7 @@ def keep(job: str, config: Config, address: str, checkpoints: Path, stopping: th
                 failures = 0
                 continue
             newest = jobs.newest_checkpoint(checkpoints / _folder(job, config))
-            job_id = submit(job, config, address, newest.as_uri() if newest else "")
+            job_id = submit(job, config, address, flink.address(newest) if newest else "")
             log.info("job submitted", job=job, id=job_id, resumed_from=str(newest) if newest else None)
         except StackError as error:
             failures += 1

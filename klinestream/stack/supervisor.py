@@ -85,6 +85,7 @@ class Supervisor:
 
     def start(self, fresh: bool = False) -> None:
         """Check and prepare everything, `fresh` without what an earlier run kept. Raises StackError; then nothing runs."""
+        checks.require_usable_paths(self._layout.root)
         self._layout.make()
         self._lock = lock_state(self._layout.lock)
         try:

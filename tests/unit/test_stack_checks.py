@@ -1,14 +1,17 @@
 """What is checked beforehand: a taken port, a full disk, a second stack; each with what to do."""
 
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 
 from klinestream.market.errors import StackError
 from klinestream.runtime.config import Config
+from klinestream.runtime.sections import StackConfig
 from klinestream.stack import checks
 from klinestream.stack.state_lock import lock_state
+from klinestream.stack.supervisor import Supervisor
 from tests.ports import free_ports
 
 
@@ -54,3 +57,27 @@ def test_a_second_stack_over_the_same_folder_is_refused(tmp_path: Path) -> None:
         lock_state(file)
     first.release()
     lock_state(file).release()
+
+
+@pytest.mark.parametrize("name", ["my data", "a,b", "a:b", "a\tb"])
+def test_a_state_folder_that_would_be_split_is_refused(name: str, tmp_path: Path) -> None:
+    """Whitespace, comma and colon raise StackError before anything is made; `doctor` says the same."""
+    folder = tmp_path / name
+    config = Config().model_copy(update={"stack": StackConfig(state_dir=folder)})
+    with pytest.raises(StackError, match=r"state folder without whitespace, comma or colon.*stack\.state_dir"):
+        Supervisor(config).start()
+    assert not folder.exists()
+    found = {finding.what: finding for finding in checks.examine(config) if finding.what == "paths"}
+    assert not found["paths"].good
+
+
+def test_a_python_behind_whitespace_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment in a folder with a blank raises StackError that names it."""
+    monkeypatch.setattr(sys, "executable", "/home/me/my code/.venv/bin/python")
+    with pytest.raises(StackError, match="Python at a path without whitespace, got '/home/me/my code"):
+        checks.require_usable_paths(tmp_path)
+
+
+def test_other_characters_of_a_path_are_taken(tmp_path: Path) -> None:
+    """What no program splits at may be in a state folder."""
+    checks.require_usable_paths(tmp_path / "me@home+(a)=ü")

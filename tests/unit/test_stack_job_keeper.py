@@ -78,3 +78,14 @@ def test_a_log_that_was_removed_is_told(kept: Callable[[str], Kept]) -> None:
 
     eventually(lost, 10, "the client has ended")
     assert "No such file or directory" in job.told[0]
+
+
+def test_a_checkpoint_is_named_as_its_folder_is(kept: Callable[[str], Kept]) -> None:
+    """The job resumes from where its newest checkpoint lies, whatever is in that path: Flink decodes nothing."""
+    job = kept("")
+    job.logs.mkdir()
+    newest = job.checkpoints / "me@home" / "chk-1"
+    newest.mkdir(parents=True)
+    (newest / "_metadata").touch()
+    job.keeper.tick(NOW_S, may_start=True)
+    assert job.restored == [f"file://{newest}"]

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 from klinestream.cli.main import app
 from klinestream.market.errors import ConfigError, StackError
 from klinestream.runtime.config import Config, load
-from klinestream.stack import flink, jars, jobs, submission
+from klinestream.stack import commands, flink, jars, jobs, submission
+from klinestream.stack.layout import Layout
 from klinestream.stack.process import Command
 from klinestream.stack.submission import rest_url
 
@@ -115,3 +116,17 @@ def test_a_job_that_is_kept_takes_no_savepoint(tmp_path: Path, monkeypatch: pyte
     refused = CliRunner().invoke(app, ["job", "windows", "--keep", "--checkpoints", str(tmp_path), "--savepoint", "file:///s"])
     assert isinstance(refused.exception, ConfigError)
     assert "expected --keep or --savepoint" in str(refused.exception)
+
+
+@pytest.mark.parametrize("character", "@+(),=ü%#?[&;'!~")
+def test_flink_is_told_of_a_folder_by_its_own_name(character: str, tmp_path: Path) -> None:
+    """Flink decodes nothing in an address: a checkpoint, the folder of checkpoints and that of savepoints stand there as they are."""
+    layout = Layout.of(tmp_path / f"a{character}b")
+    flink.prepare(layout, flink.Ports(1, 2), 1)
+    configured = (layout.flink_conf / "config.yaml").read_text()
+    assert f"execution.checkpointing.dir: file://{layout.checkpoints}\n" in configured
+    assert f"execution.checkpointing.savepoint-dir: file://{layout.savepoints}\n" in configured
+    newest = checkpoint(layout.checkpoints / "windows", "run", 1)
+    assert flink.address(newest) == f"file://{newest}"
+    told = commands.submit("windows", Config(), layout, flink.address(newest)).argv
+    assert f"-Dexecution.checkpointing.dir=file://{layout.checkpoints}/windows" in told
