@@ -128,7 +128,10 @@ def _python() -> Finding:
 
 
 def _java_version() -> str:
-    done = subprocess.run((java(), "-version"), capture_output=True, text=True, timeout=_JAVA_TIMEOUT_S, check=False)  # noqa: S603
+    try:
+        done = subprocess.run((java(), "-version"), capture_output=True, text=True, timeout=_JAVA_TIMEOUT_S, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        raise StackError(f"expected {java()} to tell its version within {_JAVA_TIMEOUT_S} s: this machine has too much to do") from None
     if done.returncode:
         raise StackError(f"{java()} does not run: {done.stderr.strip()}; install klinestream again on a system with glibc, x86-64 or arm64")
     return done.stderr.splitlines()[0]

@@ -67,7 +67,10 @@ def fetch(folder: Path, jars: Sequence[Jar] | None = None, tell: Callable[[str],
     `tell` hears how far it is, if any have to be downloaded: the first time that takes as long as the network does.
     """
     wanted = locked() if jars is None else jars
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StackError(f"expected to write to {folder}: {error}; give room or permission, or set stack.state_dir") from None
     absent = [jar for jar in wanted if not _right(folder / jar.file_name, jar)]
     repository = Path(default_maven_repo())
     if downloads := sum(not _right(repository / jar.repository_path, jar) for jar in absent):
@@ -89,10 +92,11 @@ def connector(folder: Path) -> Path:
 
 
 def _right(file: Path, jar: Jar) -> bool:
-    if not file.is_file():
-        return False
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest() == jar.sha256
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest() == jar.sha256
+    except OSError:
+        return False  # none there, or none that may be read: it is fetched, and who can't write there says so
 
 
 def _provide(jar: Jar, folder: Path) -> None:

@@ -28,12 +28,15 @@ def java() -> Path:
 def share_classes() -> None:
     """Give the runtime its archive of parsed core classes, which this one comes without: every JVM then starts in half the time.
 
-    Where that can't be written everything works the same, slower.
+    Where that can't be written, or not in time, everything works the same, slower.
     """
     archive = java_home() / "lib" / "server" / "classes.jsa"
     if not archive.exists():
         dump = (java(), "-Xshare:dump", "-XX:+UseSerialGC")
-        subprocess.run(dump, capture_output=True, timeout=_DUMP_TIMEOUT_S, check=False)  # noqa: S603
+        try:
+            subprocess.run(dump, capture_output=True, timeout=_DUMP_TIMEOUT_S, check=False)  # noqa: S603
+        except subprocess.TimeoutExpired:
+            archive.unlink(missing_ok=True)  # half of it would be in the way of the next attempt
 
 
 def java_home() -> Path:

@@ -1,5 +1,6 @@
 """What is checked beforehand: a taken port, a full disk, a second stack; each with what to do."""
 
+import itertools
 import socket
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from klinestream.market.errors import StackError
 from klinestream.runtime.config import Config
 from klinestream.runtime.sections import StackConfig
-from klinestream.stack import checks
+from klinestream.stack import checks, java
 from klinestream.stack.state_lock import lock_state
 from klinestream.stack.supervisor import Supervisor
 from tests.ports import free_ports
@@ -81,3 +82,26 @@ def test_a_python_behind_whitespace_is_refused(tmp_path: Path, monkeypatch: pyte
 def test_other_characters_of_a_path_are_taken(tmp_path: Path) -> None:
     """What no program splits at may be in a state folder."""
     checks.require_usable_paths(tmp_path / "me@home+(a)=ü")
+
+
+def test_a_lock_that_can_t_be_written_says_what_to_do(tmp_path: Path) -> None:
+    """A file that can't be had, for want of permission or else, raises StackError and no other error."""
+    (tmp_path / "lock").mkdir()  # nobody can write there, root neither
+    with pytest.raises(StackError, match=r"expected to write to .*/lock: .*give permission, or set stack\.state_dir"):
+        lock_state(tmp_path / "lock")
+
+
+def test_a_java_that_does_not_answer_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that has too much to do `doctor` says so, and goes on; the start goes on without shared classes."""
+    slow = tmp_path / "bin" / "java"
+    slow.parent.mkdir()
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(checks, "java", lambda: slow)
+    monkeypatch.setattr(java, "java", lambda: slow)
+    monkeypatch.setattr(checks, "_JAVA_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(java, "_DUMP_TIMEOUT_S", 0.1)
+    (found,) = (finding for finding in itertools.islice(checks.examine(Config()), 2) if finding.what == "Java runtime")
+    assert not found.good
+    assert "within 0.1 s" in found.found
+    java.share_classes()
