@@ -16,6 +16,8 @@ from klinestream.market.errors import KlinestreamError, StackError
 from klinestream.runtime.config import Config
 from klinestream.stack import extras, jars, plans
 from klinestream.stack.java import java, python
+from klinestream.stack.layout import Layout
+from klinestream.stack.state_lock import holder_of
 
 GIB = 1 << 30
 # A day of two topics at 1,400 symbols is bounded by their retention at 16 GiB; a demo of an hour needs far less.
@@ -174,6 +176,8 @@ def _memory() -> Finding:
 
 def _ports(config: Config) -> str:
     wanted = ports(config, with_standin=True)
+    if holder := holder_of(Layout(config.stack.state_dir.absolute()).lock):
+        return f"held by the `klinestream up` that runs here (process {holder})"
     require_free_ports(wanted)
     return f"{', '.join(str(port) for port in wanted.values())} are free"
 

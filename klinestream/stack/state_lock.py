@@ -18,3 +18,14 @@ def lock_state(file: Path) -> FileLock:
         ) from None
     except OSError as error:
         raise StackError(f"expected to write to {file}: {error}; give permission, or set stack.state_dir to a folder of your own") from None
+
+
+def holder_of(file: Path) -> str:
+    """The process that holds the lock of a state folder, as its number; empty if nobody does."""
+    if not file.exists():
+        return ""
+    try:
+        FileLock(file).release()
+    except LockedError as error:
+        return error.holder
+    return ""

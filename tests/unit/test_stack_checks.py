@@ -1,6 +1,7 @@
 """What is checked beforehand: a taken port, a full disk, a second stack; each with what to do."""
 
 import itertools
+import os
 import socket
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from klinestream.market.errors import StackError
 from klinestream.runtime.config import Config
 from klinestream.runtime.sections import StackConfig
-from klinestream.stack import checks, java
+from klinestream.stack import checks, jars, java
 from klinestream.stack.state_lock import lock_state
 from klinestream.stack.supervisor import Supervisor
 from tests.ports import free_ports
@@ -105,3 +106,19 @@ def test_a_java_that_does_not_answer_is_a_finding(tmp_path: Path, monkeypatch: p
     assert not found.good
     assert "within 0.1 s" in found.found
     java.share_classes()
+
+
+def test_doctor_takes_the_ports_of_its_own_stack_for_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While `klinestream up` runs over the folder its ports are its own: who holds them is said; afterwards they have to be free."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        stack = StackConfig(state_dir=tmp_path, flink_port=held.getsockname()[1])
+        config = Config().model_copy(update={"stack": stack})
+
+        def ports() -> checks.Finding:
+            return list(checks.examine(config))[-1]
+
+        monkeypatch.setattr(jars, "fetch", lambda _: None)  # takes seconds
+        lock = lock_state(tmp_path / "lock")
+        assert ports() == checks.Finding("ports", True, f"held by the `klinestream up` that runs here (process {os.getpid()})")
+        lock.release()
+        assert not ports().good
