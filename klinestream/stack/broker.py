@@ -1,6 +1,7 @@
 """A real Kafka broker in one process: KRaft, broker and controller in one, on localhost."""
 
 import base64
+import json
 import uuid
 from pathlib import Path
 
@@ -70,6 +71,8 @@ def format_command(layout: Layout) -> Command:
 
 
 def _properties(data: Path, port: int, controller_port: int) -> str:
+    # Java reads this file as Latin-1, with escapes as JSON has them: as it is, an umlaut would name a folder beside the stack's.
+    folder = json.dumps(str(data))[1:-1]
     return f"""\
 # Written anew at each start.
 process.roles=broker,controller
@@ -79,7 +82,7 @@ controller.listener.names=CONTROLLER
 listeners=PLAINTEXT://{_HOST}:{port},CONTROLLER://{_HOST}:{controller_port}
 advertised.listeners=PLAINTEXT://{_HOST}:{port}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs={data}
+log.dirs={folder}
 
 # Topics are made on purpose, by `klinestream topics create`.
 auto.create.topics.enable=false
