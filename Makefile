@@ -5,7 +5,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv --native-tls --quiet
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
-# What `make demo` adds to `klinestream up`, for example: make demo ARGS="--exchange binance"
+# What `make demo` adds to `klinestream up`, for example: make demo ARGS="--exchange binance --fresh"
 ARGS ?= --symbols 50
 
 # Tests wait more than they compute. A file's tests stay together: each process has a broker and a cluster of its own. The files

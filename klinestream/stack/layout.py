@@ -7,6 +7,7 @@
 ├── archive/          the topics as Parquet files
 ├── postgres/         the database of --with postgres, and its password
 ├── logs/             a file a part, bounded by rotation
+├── market            which market the topics hold: the stand-in's, or an exchange's
 └── lock              held by the `klinestream up` that runs here
 """
 
@@ -55,6 +56,7 @@ class Layout:
             self.archive.rename(next(folder for number in count(1) if not (folder := self.root / f"archive-{number}").exists()))
         for folder in (self.kafka, self.flink_conf, self.checkpoints, self.flink_scratch, self.postgres, self.logs):
             shutil.rmtree(folder, ignore_errors=True)
+        self.market.unlink(missing_ok=True)
         self.make()
 
     @property
@@ -101,6 +103,11 @@ class Layout:
     def logs(self) -> Path:
         """Logs of all parts."""
         return self.root / "logs"
+
+    @property
+    def market(self) -> Path:
+        """Notes which market the topics hold."""
+        return self.root / "market"
 
     @property
     def lock(self) -> Path:

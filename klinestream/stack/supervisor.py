@@ -17,7 +17,7 @@ from klinestream.market.errors import StackError
 from klinestream.market.topics import KLINES, PROVISIONAL_CANDLES, WINDOWS, Topic
 from klinestream.runtime.config import Config
 from klinestream.runtime.lock import FileLock
-from klinestream.stack import broker, checks, commands, database, extras, flink, jars, jobs, plans
+from klinestream.stack import broker, checks, commands, database, extras, flink, held_market, jars, jobs, plans
 from klinestream.stack.guardian import Guardian
 from klinestream.stack.java import share_classes
 from klinestream.stack.job_keeper import JobKeeper
@@ -96,6 +96,7 @@ class Supervisor:
             checks.require_room(self._layout.root)
             jars.fetch(self._layout.jars, tell=self._tell)
             share_classes()
+            held_market.keep_to(self._layout.market, held_market.STANDIN if self._with_standin else self.config.exchange.rest_url)
             broker.prepare(self._layout, self.config.stack.broker_port, self.config.stack.controller_port)
             if plans.runs_database(self.config, self._also):
                 database.prepare(self._layout, self.config.stack.postgres_port)
