@@ -8,12 +8,12 @@ import hashlib
 import os
 import shutil
 import sys
-import tempfile
 import tomllib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import requests
 from jgo.config import GlobalSettings
@@ -22,6 +22,7 @@ from jgo.maven import MavenContext
 
 from klinestream.market.errors import KlinestreamError, StackError
 from klinestream.runtime.config import load
+from klinestream.stack import daemons
 from klinestream.stack.java import share_classes
 from klinestream.stack.layout import Layout, shipped
 
@@ -64,7 +65,8 @@ def locked(lock_file: Path | None = None) -> tuple[Jar, ...]:
 def fetch(folder: Path, jars: Sequence[Jar] | None = None, tell: Callable[[str], None] = lambda _: None) -> None:
     """Bring all locked jars into `folder`. Raises StackError that names what is missing or wrong.
 
-    `tell` hears how far it is, if any have to be downloaded: the first time that takes as long as the network does.
+    `tell` hears how far it is, if any have to be downloaded: the first time that takes as long as the network does. Whatever ends it, a
+    signal too, ends it at once: what has not come whole by then is dropped.
     """
     wanted = locked() if jars is None else jars
     try:
@@ -72,11 +74,13 @@ def fetch(folder: Path, jars: Sequence[Jar] | None = None, tell: Callable[[str],
     except OSError as error:
         raise StackError(f"expected to write to {folder}: {error}; give room or permission, or set stack.state_dir") from None
     absent = [jar for jar in wanted if not _right(folder / jar.file_name, jar)]
+    if not absent:
+        return  # nothing is written, where nothing may be
     repository = Path(default_maven_repo())
     if downloads := sum(not _right(repository / jar.repository_path, jar) for jar in absent):
         tell(f"fetching {downloads} jars, once; they are kept in {repository}")
-    with ThreadPoolExecutor(_PARALLEL_DOWNLOADS) as pool:
-        for count, _ in enumerate(pool.map(lambda jar: _provide(jar, folder), absent), 1):
+    with _scratch(repository if downloads else folder) as scratch:
+        for count, _ in enumerate(daemons.each(lambda jar: _provide(jar, folder, scratch), absent, _PARALLEL_DOWNLOADS), 1):
             if downloads and (count % _TELL_EVERY == 0 or count == len(absent)):
                 tell(f"{count} of {len(absent)} jars are there and right")
 
@@ -99,12 +103,24 @@ def _right(file: Path, jar: Jar) -> bool:
         return False  # none there, or none that may be read: it is fetched, and who can't write there says so
 
 
-def _provide(jar: Jar, folder: Path) -> None:
+@contextmanager
+def _scratch(place: Path) -> Iterator[Path]:
+    """A folder for what is half there, on the file system where it will lie; whoever writes there still when this ends is cut off."""
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        scratch = TemporaryDirectory(prefix=".klinestream-", dir=place, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise StackError(f"expected to write to {place}: {error}; make room or permission, then run it again") from None
+    with scratch as name:
+        yield Path(name)
+
+
+def _provide(jar: Jar, folder: Path, scratch: Path) -> None:
     repository = Path(default_maven_repo())
     stored = repository / jar.repository_path
     try:
         if not _right(stored, jar):
-            _download(jar, repository)
+            _download(jar, repository, scratch)
         _place(stored, folder / jar.file_name)
     except OSError as error:
         raise StackError(
@@ -112,10 +128,9 @@ def _provide(jar: Jar, folder: Path) -> None:
         ) from None
 
 
-def _download(jar: Jar, repository: Path) -> None:
-    repository.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".klinestream-", dir=repository) as scratch:
-        context = MavenContext(repo_cache=Path(scratch), local_repos=[], remote_repos=_repositories(), timeout=_TIMEOUT_S)
+def _download(jar: Jar, repository: Path, scratch: Path) -> None:
+    with TemporaryDirectory(dir=scratch) as own:
+        context = MavenContext(repo_cache=Path(own), local_repos=[], remote_repos=_repositories(), timeout=_TIMEOUT_S)
         try:
             came = context.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
         except (requests.RequestException, RuntimeError) as error:

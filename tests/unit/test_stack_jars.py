@@ -98,7 +98,7 @@ def test_without_network_the_message_says_what_to_do(repository: Path, tmp_path:
 def test_a_home_that_can_t_be_used_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A repository that can be neither read nor made raises StackError; so does a folder of jars that can't be made."""
     monkeypatch.setenv("M2_REPO", str(tmp_path / ("m" * 300)))  # no file system takes that name, from root neither
-    with pytest.raises(StackError, match=r"expected to write thing-1\.0\.jar to .*make room or permission"):
+    with pytest.raises(StackError, match=r"expected to write to .*make room or permission"):
         jars.fetch(tmp_path / "jars", [JAR])
     (tmp_path / "file").touch()
     with pytest.raises(StackError, match=r"expected to write to .*/file/jars: .*permission, or set stack\.state_dir"):
