@@ -115,10 +115,25 @@ def _run(stack: "Supervisor", fresh: bool, show: "Display") -> None:
     from klinestream.runtime.signals import told_to_end
 
     with told_to_end(signal.SIGHUP) as stopping:
-        stack.start(fresh)
+        # Nested, not one after the other: a display whose reader has gone may raise anywhere, and all parts have to end even so.
         try:
-            with show:
-                stack.run(stopping, each_tick=lambda: show.update(stack))
+            if _started(stack, fresh):
+                try:
+                    with show:
+                        stack.run(stopping, each_tick=lambda: show.update(stack))
+                finally:
+                    show.say("ending all parts")
         finally:
-            show.say("ending all parts")
             stack.stop()
+
+
+def _started(stack: "Supervisor", fresh: bool) -> bool:
+    """Start it, unless a signal ends that: until a part runs, what takes its time (jars come slowly) may be broken off anywhere."""
+    import signal
+
+    from klinestream.runtime.signals import ended_by_signals
+
+    with ended_by_signals(signal.SIGHUP):
+        stack.start(fresh)
+        return True
+    return False

@@ -20,9 +20,9 @@ class _Ended(BaseException):
 
 
 @contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """End the block cleanly at the first SIGTERM or SIGINT; further ones don't disturb its end."""
-    signals = (signal.SIGTERM, signal.SIGINT)
+def ended_by_signals(*further: signal.Signals) -> Iterator[None]:
+    """End the block cleanly at the first SIGTERM, SIGINT or one of `further`; later ones don't disturb its end."""
+    signals = (signal.SIGTERM, signal.SIGINT, *further)
 
     def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # as `signal` calls it
         for one in signals:

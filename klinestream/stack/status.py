@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from rich.console import Console
 from rich.live import Live
@@ -27,7 +28,7 @@ _COLOUR = {
 
 
 class Display:
-    """What `klinestream up` shows."""
+    """What `klinestream up` shows. Where that can't be written nothing ends by it: who closes the terminal says so by SIGHUP."""
 
     def __init__(self, with_table: bool, console: Console | None = None) -> None:
         """A table if `with_table` and the output is a terminal, else lines."""
@@ -42,17 +43,20 @@ class Display:
     def __enter__(self) -> "Display":
         """Begin to show."""
         if self._live is not None:
-            self._live.start()
+            with suppress(OSError):
+                self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """The last table stays on the screen."""
         if self._live is not None:
-            self._live.stop()
+            with suppress(OSError):
+                self._live.stop()
 
     def say(self, text: str) -> None:
         """One message, above the table."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        with suppress(OSError):
+            self._console.print(text, markup=False, soft_wrap=True)
 
     def update(self, stack: Supervisor) -> None:
         """Show where the stack stands, not more often than a person can read."""
@@ -67,7 +71,8 @@ class Display:
         if self._live is None:
             self.say(line(rows))
         else:
-            self._live.update(table(rows, self._address), refresh=True)
+            with suppress(OSError):
+                self._live.update(table(rows, self._address), refresh=True)
 
     def _look_for_data(self, stack: Supervisor, states: Sequence[State], now: float) -> None:
         """Say where the chart is once it has data."""

@@ -1,5 +1,6 @@
 """`klinestream up`: what its options make of the configuration, and what it shows."""
 
+import errno
 import io
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from klinestream.stack.jobs import Cluster
 from klinestream.stack.layout import Layout
 from klinestream.stack.meter import Flow
 from klinestream.stack.part import State
-from klinestream.stack.status import line, table
+from klinestream.stack.status import Display, line, table
 from klinestream.stack.supervisor import Row, job_outputs
 
 ROWS = (Row("broker", State.UP, 17, 9092, 0, None), Row("producer", State.BACKING_OFF, None, 9108, 3, Flow(1400.4, 0.25)))
@@ -102,6 +103,21 @@ def test_the_table_shows_every_part_with_its_numbers() -> None:
 def test_the_line_says_the_same() -> None:
     """Where there is no terminal the states and flows are one line."""
     assert line(ROWS) == "broker up, producer restarting (1,400/s, 0.2 s old)"
+
+
+class FullDisk(io.StringIO):
+    """Output that nothing can be written to."""
+
+    def write(self, _: str) -> int:
+        """Refuse it."""
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_can_t_be_shown_ends_nothing(terminal: bool) -> None:
+    """A terminal that is closed, or a full disk under a log, is no reason for the stack to end."""
+    with Display(with_table=True, console=Console(file=FullDisk(), force_terminal=terminal)) as show:
+        show.say("it goes on")
 
 
 @pytest.mark.parametrize("name", EXTRAS)
