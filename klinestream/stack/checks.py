@@ -107,8 +107,8 @@ def examine(config: Config) -> Iterator[Finding]:
     """All checks, one after the other."""
     folder = config.stack.state_dir.absolute()
     yield _python()
-    yield _found("Java runtime", _java_version)
     yield _found("paths", lambda: _paths(folder))
+    yield _found("Java runtime", _java_version)
     yield _found("jars", lambda: _jars(folder / "jars"))
     yield _found("state folder", lambda: _writable(folder))
     yield _found("room on disk", lambda: _room(_existing(folder)))

@@ -29,7 +29,7 @@ def program(file: Path, *lines: str) -> None:
 def test_a_known_vulnerability_fails_the_audit(said: tuple[str, ...], code: int, passes: bool, tmp_path: Path) -> None:
     """It fails whatever else could not be looked up; only where nothing is known does it pass."""
     program(tmp_path / ".venv" / "bin" / "pip-audit", *(f"echo '{line}'" for line in said), f"exit {code}")
-    done = subprocess.run([SCRIPTS / "audit.sh"], cwd=tmp_path, capture_output=True, timeout=30, check=False)
+    done = subprocess.run([SCRIPTS / "audit.sh"], cwd=tmp_path, capture_output=True, timeout=60, check=False)
     assert (done.returncode == 0) is passes, done.stdout + done.stderr
 
 
@@ -46,6 +46,6 @@ def test_without_prometheus_its_tests_are_skipped(user: str, tmp_path: Path) -> 
         (programs / needed).symlink_to(shutil.which(needed) or "")
     program(programs / "dpkg-deb", "exit 1")
     done = subprocess.run(
-        [tmp_path / "scripts" / "prometheus.sh"], env={"PATH": str(programs)}, capture_output=True, text=True, timeout=30, check=False
+        [tmp_path / "scripts" / "prometheus.sh"], env={"PATH": str(programs)}, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, "will be skipped" in done.stderr) == (0, True), done.stderr

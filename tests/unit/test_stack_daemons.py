@@ -22,7 +22,7 @@ def test_all_is_done_so_many_at_a_time() -> None:
     worked: list[int] = []
 
     def work(item: int) -> None:
-        together.wait(10)
+        together.wait(60)
         worked.append(item)
 
     assert sum(1 for _ in daemons.each(work, range(6), 3)) == 6
@@ -49,5 +49,5 @@ def test_the_first_error_is_raised_and_nothing_more_begun() -> None:
 
 def test_what_hangs_does_not_hold_up_the_end() -> None:
     """A program ends though some of its work hangs."""
-    done = subprocess.run([sys.executable, "-c", HANGS], timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", HANGS], timeout=60, check=False)
     assert done.returncode == 7

@@ -76,7 +76,7 @@ def test_a_log_that_was_removed_is_told(kept: Callable[[str], Kept]) -> None:
         job.keeper.tick(NOW_S, may_start=True)
         return job.keeper.state is State.BACKING_OFF
 
-    eventually(lost, 10, "the client has ended")
+    eventually(lost, 60, "the client has ended")
     assert "No such file or directory" in job.told[0]
 
 

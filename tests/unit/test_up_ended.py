@@ -15,8 +15,8 @@ from klinestream.stack.process import marked
 from klinestream.stack.state_lock import lock_state
 from tests.whole_stack import TestStack
 
-UP_S = 60
-END_S = 10
+UP_S = 120
+END_S = 30  # a download that nobody answers would take its 60
 # The command over a stack without parts, in a terminal of its own.
 IN_TERMINAL = """
 import os, sys
