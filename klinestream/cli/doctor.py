@@ -6,7 +6,7 @@ from klinestream.runtime.config import Config
 
 
 def doctor(ctx: typer.Context) -> None:
-    """Check Python, Java, jars, folder, disk, memory and ports; exit code 1 if anything is in the way."""
+    """Check Python, paths, Java, jars, folder, disk, memory and ports; exit code 1 if anything is in the way."""
     from klinestream.stack.checks import examine
 
     config: Config = ctx.obj
