@@ -216,7 +216,7 @@ class Trades:
         self._told: list[Settled] = []
         """Gaps that the ledger calls detected."""
         self._look_back = newest is not None
-        """What was traded while nobody listened is asked for, whether or not something is traded now."""
+        """What was traded while nobody listened is asked for, until all is there or a live trade tells what is missing."""
 
     @property
     def newest_id(self) -> int | None:
@@ -226,6 +226,8 @@ class Trades:
     def live(self, entry: Entry) -> Step:
         """See `Series.live`."""
         judged, published = self._machine.live(entry)
+        if self._look_back and judged in (Judged.PUBLISH, Judged.HOLD):
+            self._look_back = False  # what follows on, or leaves a gap, tells all that looking back could
         if judged is Judged.PUBLISH and not self._told and len(published) == 1:  # nearly all
             self.newest_ms = entry.time_ms
             aggregate, value = entry.content

@@ -1,0 +1,117 @@
+"""Trades through a lane and the backlog of what it went on without: in what order all is told, and what REST is asked for."""
+
+from collections.abc import Callable
+
+from klinestream.market import codec
+from klinestream.market.events import IdGap, IdGapState
+from klinestream.market.topics import ID_GAPS, TRADES
+from klinestream.runtime.kafka import Record
+from producer.feed_metrics import FeedMetrics
+from producer.feed_outlet import FeedOutlet
+from producer.feeds.binance_trades import BinanceTrades
+from producer.feeds.interface import Entry, Want
+from producer.id_backlog import IdBacklog
+from producer.lane import Lane
+from producer.wants import WantRequest
+from tests.unit.test_trade_frames import AGGREGATE, NOW_MS, feed, frame
+from tests.unit.test_trades_series import BTC, aggregate
+
+PATIENCE_S = 3600.0
+TICK_S = 0.1
+
+
+def raw(number: int, first: int, last: int) -> bytes:
+    """The frame of an aggregate, as `aggregate` reads it."""
+    return frame(AGGREGATE, a=number, f=first, l=last, T=NOW_MS - 1000 + first)
+
+
+class Carried:
+    """One symbol's lane and its backlog, with a clock that the test moves; what they publish, and what they ask for, stays here."""
+
+    def __init__(self, of: BinanceTrades | None = None, tail: bytes | None = None, *detected: IdGap) -> None:
+        self.records: list[Record] = []
+        self.asked: list[WantRequest] = []
+        self.now_s = 0.0
+        trades, metrics = of or feed(), FeedMetrics("trades", "binance")
+        outlet = FeedOutlet(self, "trades", "test", "wss://venue.example", metrics, lambda: NOW_MS)  # type: ignore[arg-type]  # publishes only
+        clock: Callable[[], float] = lambda: self.now_s  # noqa: E731  # one for both
+        self.backlog = IdBacklog(trades, outlet, metrics, self._ask, PATIENCE_S, clock)
+        self.lane = Lane(
+            trades, 0, outlet, metrics,
+            ask=self._ask, withdraw=lambda _: None, deferred=self.backlog.add, now_ms=lambda: NOW_MS, now_s=clock,
+        )  # fmt: skip  # what it is told of, and what it tells
+        self.lane.follow([BTC], {} if tail is None else {BTC: tail}, {BTC: detected})
+
+    def publish(self, record: Record) -> None:
+        self.records.append(record)
+
+    def _ask(self, request: WantRequest) -> bool:
+        self.asked.append(request)
+        return True
+
+    def takes(self, *frames: bytes) -> None:
+        for one in frames:
+            self.lane.take(one, set())
+
+    def lasts(self, seconds: float) -> None:
+        """The clock ticks for so long."""
+        for _ in range(round(seconds / TICK_S)):
+            self.now_s += TICK_S
+            self.lane.look()
+            self.backlog.tick()
+
+    @property
+    def wants(self) -> list[Want]:
+        """What the lane asked for so far."""
+        return [request.want for request in self.asked if not request.deferred]
+
+    @property
+    def repairing(self) -> list[WantRequest]:
+        """What the backlog asked for so far."""
+        return [request for request in self.asked if request.deferred]
+
+    @property
+    def ledger(self) -> list[IdGap]:
+        return [codec.decode_id_gap(record.value or b"") for record in self.records if record.topic == ID_GAPS.name]
+
+    def told(self) -> list[tuple[int, int, IdGapState]]:
+        return [(gap.from_id, gap.to_id, gap.state) for gap in self.ledger]
+
+    def ids(self, topic: str = TRADES.name) -> list[int]:
+        """Every id in a topic, in its order."""
+        trades = [codec.decode_trade(record.value or b"") for record in self.records if record.topic == topic]
+        return [number for trade in trades for number in range(trade.first_id, trade.last_id + 1)]
+
+    def story(self) -> list[str | IdGapState]:
+        """What was published, trades and entries of the ledger, in order."""
+        return [codec.decode_id_gap(record.value or b"").state if record.topic == ID_GAPS.name else record.topic for record in self.records]
+
+
+TAIL = aggregate(7, 40, 42).content[1]
+
+
+def single_ids(first: int, count: int) -> list[Entry]:
+    """Aggregates of one trade each; aggregate 8 holds trade 43."""
+    return [aggregate(number - 35, number, number) for number in range(first, first + count)]
+
+
+def test_the_first_live_trade_ends_the_look_back() -> None:
+    """It tells all that the look-back could: from then on nothing is asked for while trades follow each other."""
+    carried = Carried(None, TAIL)
+    assert len(carried.wants) == 1
+    for number in range(43, 143):
+        carried.takes(raw(number - 35, number, number))
+        carried.lasts(TICK_S)
+    assert carried.ids() == list(range(43, 143))
+    assert len(carried.wants) == 1
+
+
+def test_a_live_trade_beyond_a_gap_ends_the_look_back_too() -> None:
+    """What is missing before it is asked for, urgently, and once that has come, live, nothing more."""
+    carried = Carried(None, TAIL)
+    carried.takes(raw(9, 47, 48))
+    assert [(want.from_id, want.to_id, want.urgent) for want in carried.wants] == [(43, None, False), (43, 47, True)]
+    carried.takes(raw(8, 43, 46))
+    carried.lasts(1.0)
+    assert carried.ids() == list(range(43, 49))
+    assert len(carried.wants) == 2
