@@ -212,7 +212,7 @@ class Trades:
         self.newest_ms: int | None = newest.time_ms if newest else None
         self._next_aggregate = newest.aggregate_id + 1 if newest and newest.aggregate_id is not None else None
         self._singles = False
-        """Aggregates don't give what is missing now."""
+        """Aggregates don't give what is missing right after the newest record."""
         self._told: list[Settled] = []
         """Gaps that the ledger calls detected."""
         self._look_back = newest is not None
@@ -252,12 +252,10 @@ class Trades:
 
     def answered(self, want: Want, answer: list[Entry]) -> Step:
         """Take as much as fits into what is missing."""
-        before = self._machine.newest_id
         self._look_back = self._look_back and len(answer) == TRADES_MOST
         step = self._step(self._machine.refill(entry for entry in answer if want.from_id is None or entry.first_id >= want.from_id))
-        if step.out:
-            self._singles = False
-        elif want.urgent and before == self._machine.newest_id and _straddle(want, answer):
+        # A late answer tells of a gap that is over, or smaller by now: only what was asked for the one that all wait for says how to have it.
+        if (want.from_id, want.to_id) == self._machine.first_gap and _straddle(want, answer):
             self._singles = True
         self._settle(step)
         return step
@@ -278,6 +276,7 @@ class Trades:
     def _step(self, published: list[Entry], verdict: Verdict = Verdict.PUBLISH) -> Step:
         if published:
             newest = published[-1]
+            self._singles = False
             self.newest_ms = newest.time_ms
             self._next_aggregate = _after(newest)
         return Step(verdict, [Out(TRADES.name, entry.content[1], entry.time_ms) for entry in published])

@@ -98,6 +98,34 @@ def test_rest_s_aggregates_that_straddle_lead_to_single_trades() -> None:
     assert (want.from_id, want.to_id, want.weight) == (43, 46, OLD_TRADES_WEIGHT)
 
 
+def test_a_late_answer_says_nothing_of_the_next_gap() -> None:
+    """What it was asked for came live meanwhile: the next gap is asked for as aggregates, which every address has."""
+    series = feed().series(BTC, None)
+    series.live(aggregate(7, 40, 42))
+    series.live(aggregate(9, 45, 46))
+    (late,) = series.wants()
+    series.live(aggregate(8, 43, 44))
+    series.live(aggregate(12, 50, 50))
+    assert not series.answered(late, [aggregate(8, 43, 44), aggregate(9, 45, 46)]).out
+    (want,) = series.wants()
+    assert (want.from_id, want.to_id, want.cursor, want.weight) == (47, 50, 10, AGG_TRADES_WEIGHT)
+
+
+def test_after_a_gap_that_was_had_otherwise_aggregates_are_asked_for_again() -> None:
+    """Single trades were wanted, and a late live aggregate filled the gap: the next one begins with an aggregate."""
+    series = feed().series(BTC, None)
+    series.live(aggregate(7, 40, 42))
+    series.live(aggregate(9, 45, 46))
+    (want,) = series.wants()
+    series.answered(want, [aggregate(8, 42, 44), aggregate(9, 45, 46)])
+    (want,) = series.wants()
+    assert want.weight == OLD_TRADES_WEIGHT
+    assert ids(series.live(aggregate(8, 43, 44))) == [(43, 44), (45, 46)]
+    series.live(aggregate(12, 50, 50))
+    (want,) = series.wants()
+    assert (want.from_id, want.cursor, want.weight) == (47, 10, AGG_TRADES_WEIGHT)
+
+
 def test_what_is_given_up_is_deferred_and_the_rest_goes_out() -> None:
     """What was obtained of a gap stays in the feed; what is left of it is deferred, and a late answer is none of the feed's."""
     series = feed().series(BTC, None)
