@@ -175,6 +175,8 @@ class BinanceTrades:
                 next_id, cursor = entry.last_id + 1, _after(entry)
         if next_id == first and _straddle(want, answer):
             return Repaired(out, first, replace(want, cursor=None, weight=OLD_TRADES_WEIGHT))
+        if next_id == first and answer and answer[-1].last_id < first:
+            cursor = _after(answer[-1])  # a whole page lies before it: on to the next one
         return Repaired(out, next_id, replace(want, from_id=next_id, cursor=cursor))
 
     def compare(self, rest: Rest, symbol: str, values: Sequence[bytes]) -> Compared:
@@ -285,10 +287,15 @@ class Trades:
         """Tell of gaps that are new, and of those that are filled."""
         for gap in self._machine.gaps:
             if not any(told.from_id <= gap[0] and gap[1] <= told.to_id for told in self._told):
-                found = Settled(*gap, IdGapState.DETECTED, self.newest_ms, before_ms)
+                found = Settled(*gap, IdGapState.DETECTED, self._before_ms(gap), before_ms)
                 self._told.append(found)
                 step.gaps.append(found)
         self._settle(step)
+
+    def _before_ms(self, gap: Span) -> int | None:
+        """Time of the trade before a gap: held behind an earlier gap, or published."""
+        held = self._machine.before(gap)
+        return held.time_ms if held else self.newest_ms
 
     def _settle(self, step: Step) -> None:
         newest = self._machine.newest_id

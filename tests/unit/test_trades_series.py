@@ -165,6 +165,30 @@ def test_a_start_looks_back_before_anything_is_traded() -> None:
     assert series.wants() == ()
 
 
+def test_each_gap_is_told_with_the_time_of_the_trade_before_it() -> None:
+    """Which is held behind an earlier gap: what is fetched for a repair begins there, not thousands of trades before."""
+    series = feed().series(BTC, None)
+    series.live(aggregate(7, 40, 42))
+    first, second = series.live(aggregate(10, 47, 48)), series.live(aggregate(12, 50, 50))
+    assert [step.gaps[0].after_ms for step in (first, second)] == [NOW_MS - 1000 + 40, NOW_MS - 1000 + 47]
+    assert [gap.after_ms for gap in series.give_up().gaps] == [NOW_MS - 1000 + 40, NOW_MS - 1000 + 47]
+
+
+def test_a_page_of_repairs_that_ends_before_the_missing_ids_leads_to_the_next_page() -> None:
+    """Until one holds them, however far after the time that the ledger knows they lie."""
+    trades = feed()
+    want = trades.missing(BTC, 2500, 2502, NOW_MS)
+    for page in range(2):
+        answer = [aggregate(number, number, number) for number in range(1000 * page, 1000 * page + 1000)]
+        found = trades.repair(want, answer)
+        assert (found.out, found.to_id) == ([], 2500)
+        want = found.want
+        assert (want.from_id, want.cursor, want.weight) == (2500, 1000 * page + 1000, AGG_TRADES_WEIGHT)
+    found = trades.repair(want, [aggregate(number, number, number) for number in range(2000, 3000)])
+    assert ids(Step(out=found.out), TRADE_REPAIRS.name) == [(2500, 2500), (2501, 2501)]
+    assert found.to_id == 2502
+
+
 def test_repairs_go_on_from_the_beginning() -> None:
     """What is deferred is found by the time before it, then aggregate by aggregate, and one by one where none begins with it."""
     trades = feed()
