@@ -51,4 +51,4 @@ class FeedOutlet(AnyOutlet):
         if settled.state is IdGapState.DETECTED:
             self._metrics.missing.inc(settled.to_id - settled.from_id)
         elif settled.state is IdGapState.DEFERRED:
-            self._metrics.deferred.inc(settled.to_id - settled.from_id)
+            self._metrics.deferred.inc(settled.to_id - settled.from_id - settled.obtained)

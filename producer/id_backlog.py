@@ -70,8 +70,8 @@ class IdBacklog:
         return len(self._work)
 
     def add(self, symbol: str, gap: Settled) -> None:
-        """Take a span in."""
-        want = replace(self._feed.missing(symbol, gap.from_id, gap.to_id, gap.after_ms), urgent=False)
+        """Take a span in; what was obtained of its beginning is not fetched again."""
+        want = replace(self._feed.missing(symbol, gap.from_id + gap.obtained, gap.to_id, gap.after_ms), urgent=False)
         with self._lock:
             work = _Work(symbol, gap, want, self._now_s() + self._patience_s)
             self._work.setdefault((symbol, gap.from_id, gap.to_id), work)

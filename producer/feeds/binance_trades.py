@@ -236,12 +236,11 @@ class Trades:
             self._next_aggregate = None if aggregate is None else aggregate + 1
             return Step(Verdict.PUBLISH, [Out(TRADES.name, value, entry.time_ms)])
         step = self._step(published, _VERDICTS[judged])
+        self._detect(step, entry.time_ms)
         if self._machine.held >= self._held_most:
             given_up = self._give_up(_FULL.format(self._held_most))
             step.out += given_up.out
             step.gaps += given_up.gaps
-        else:
-            self._detect(step, entry.time_ms)
         return step
 
     def wants(self) -> Sequence[Want]:
@@ -256,7 +255,7 @@ class Trades:
         """Take as much as fits into what is missing."""
         self._look_back = self._look_back and len(answer) == TRADES_MOST
         step = self._step(self._machine.refill(entry for entry in answer if want.from_id is None or entry.first_id >= want.from_id))
-        # A late answer tells of a gap that is over, or smaller by now: only what was asked for the one that all wait for says how to have it.
+        # A late answer is of a gap that is over, or smaller by now: it doesn't say how to have the one that all wait for.
         if (want.from_id, want.to_id) == self._machine.first_gap and _straddle(want, answer):
             self._singles = True
         self._settle(step)
@@ -304,20 +303,25 @@ class Trades:
             step.gaps.append(_became(told, IdGapState.REFILLED, told.to_id - told.from_id))
 
     def _give_up(self, reason: str) -> Step:
-        spans, published = self._machine.give_up()
+        deferred = [self._deferred(told, gap, reason) for told, gap in self._unfilled()]
+        _, published = self._machine.give_up()
+        self._told = [told for told in self._told if not any(told.from_id == gap.from_id for gap in deferred)]
         self._singles = False
-        gaps = [self._deferred(span, reason) for span in spans]
-        self._told.clear()
         step = self._step(published)
-        step.gaps += gaps
+        step.gaps += deferred
+        self._settle(step)  # of a gap behind the first one all may have been there
         return step
 
-    def _deferred(self, span: Span, reason: str) -> Settled:
-        """What is left of a gap is deferred; what was obtained of it is in the feed."""
-        known = next((told for told in self._told if told.from_id <= span[0] and span[1] <= told.to_id), None)
-        before_ms = known.before_ms if known else self.newest_ms or 0
-        after_ms = self.newest_ms if known is None or span[0] != known.from_id else known.after_ms
-        return Settled(*span, IdGapState.DEFERRED, after_ms, before_ms, reason=reason)
+    def _unfilled(self) -> list[tuple[Settled, Span]]:
+        """Each gap that lacks something still, and the first of that."""
+        gaps = self._machine.gaps
+        firsts = ((told, next((gap for gap in gaps if told.from_id <= gap[0] < told.to_id), None)) for told in self._told)
+        return [(told, gap) for told, gap in firsts if gap is not None]
+
+    def _deferred(self, told: Settled, left: Span, reason: str) -> Settled:
+        """A gap keeps the name that it was detected with; what was obtained of its beginning is in the feed, the rest is fetched on."""
+        after_ms = told.after_ms if left[0] == told.from_id else self._before_ms(left)
+        return Settled(told.from_id, told.to_id, IdGapState.DEFERRED, after_ms, told.before_ms, left[0] - told.from_id, reason)
 
 
 def _straddle(want: Want, answer: list[Entry]) -> bool:

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 from klinestream.market import codec
 from klinestream.market.events import IdGap, IdGapState
-from klinestream.market.topics import ID_GAPS, TRADES
+from klinestream.market.topics import ID_GAPS, TRADE_REPAIRS, TRADES
 from klinestream.runtime.kafka import Record
 from producer.feed_metrics import FeedMetrics
 from producer.feed_outlet import FeedOutlet
 from producer.feeds.binance_trades import BinanceTrades
-from producer.feeds.interface import Entry, Want
+from producer.feeds.interface import Entry, Settled, Want
 from producer.id_backlog import IdBacklog
 from producer.lane import Lane
 from producer.wants import WantRequest
@@ -115,3 +115,23 @@ def test_a_live_trade_beyond_a_gap_ends_the_look_back_too() -> None:
     carried.lasts(1.0)
     assert carried.ids() == list(range(43, 49))
     assert len(carried.wants) == 2
+
+
+def test_a_gap_that_was_filled_in_part_is_deferred_once_and_fetched_from_where_it_lacks() -> None:
+    """Under the name that it was detected with: what was obtained is in the feed, and isn't fetched again, after a restart neither."""
+    carried = Carried(feed(), TAIL)
+    carried.takes(raw(10, 47, 48))
+    carried.lane.answered(carried.asked[-1], [aggregate(8, 43, 44)])
+    carried.lasts(11.0)
+    assert carried.ids() == [43, 44, 47, 48]
+    assert carried.told() == [(43, 47, IdGapState.DETECTED), (43, 47, IdGapState.DEFERRED)]
+    (request,) = carried.repairing
+    assert (request.want.from_id, request.want.to_id) == (45, 47)
+    carried.backlog.answered(request, [aggregate(8, 43, 44), aggregate(9, 45, 46)])
+    assert carried.ids(TRADE_REPAIRS.name) == [45, 46]
+    assert (carried.told()[-1], carried.ledger[-1].obtained) == ((43, 47, IdGapState.REPAIRED), 4)
+    later = Carried(feed(), aggregate(10, 47, 48).content[1])
+    known = carried.ledger[1]
+    later.backlog.add(BTC, Settled(known.from_id, known.to_id, known.state, known.after_ms, known.before_ms, known.obtained))
+    later.backlog.tick()
+    assert later.repairing == [request]

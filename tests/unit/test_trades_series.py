@@ -127,18 +127,43 @@ def test_after_a_gap_that_was_had_otherwise_aggregates_are_asked_for_again() -> 
 
 
 def test_what_is_given_up_is_deferred_and_the_rest_goes_out() -> None:
-    """What was obtained of a gap stays in the feed; what is left of it is deferred, and a late answer is none of the feed's."""
+    """What was obtained of a gap stays in the feed; the gap is deferred from there on, and a late answer is none of the feed's."""
     series = feed().series(BTC, None)
     series.live(aggregate(7, 40, 42))
     series.live(aggregate(10, 47, 48))
     (want,) = series.wants()
     assert ids(series.answered(want, [aggregate(8, 43, 44)])) == [(43, 44)]
     step = series.give_up()
-    assert (ids(step), told(step)) == ([(47, 48)], [(45, 47, IdGapState.DEFERRED)])
-    assert step.gaps[0].after_ms == NOW_MS - 1000 + 43
+    assert (ids(step), told(step)) == ([(47, 48)], [(43, 47, IdGapState.DEFERRED)])
+    assert (step.gaps[0].after_ms, step.gaps[0].obtained) == (NOW_MS - 1000 + 43, 2)
     assert series.wants() == ()
     assert series.live(aggregate(9, 45, 46)).verdict is Verdict.STALE
     assert ids(series.live(aggregate(11, 49, 49))) == [(49, 49)]
+
+
+def test_a_gap_that_was_filled_behind_another_one_is_not_deferred_with_it() -> None:
+    """All of it was held, so with the end of the hold it is in the feed; of one in pieces the first ids that lack are what is left."""
+    series = feed().series(BTC, None)
+    series.live(aggregate(7, 40, 42))
+    series.live(aggregate(9, 45, 45))
+    series.live(aggregate(11, 49, 49))
+    series.live(aggregate(15, 56, 56))
+    series.live(aggregate(10, 46, 48))
+    series.live(aggregate(12, 50, 51))
+    series.live(aggregate(14, 54, 54))
+    step = series.give_up()
+    assert ids(step) == [(45, 45), (46, 48), (49, 49), (50, 51), (54, 54), (56, 56)]
+    assert told(step) == [(43, 45, IdGapState.DEFERRED), (50, 56, IdGapState.DEFERRED), (46, 49, IdGapState.REFILLED)]
+    assert [(gap.after_ms, gap.obtained) for gap in step.gaps[:2]] == [(NOW_MS - 1000 + 40, 0), (NOW_MS - 1000 + 50, 2)]
+
+
+def test_what_is_given_up_as_soon_as_it_is_missed_is_told_whole() -> None:
+    """One trade may be held: the gap is detected and deferred at once, each time with the trades around it."""
+    series = feed_of(held_most=1).series(BTC, None)
+    series.live(aggregate(7, 40, 42))
+    step = series.live(aggregate(10, 47, 48))
+    assert (ids(step), told(step)) == ([(47, 48)], [(43, 47, IdGapState.DETECTED), (43, 47, IdGapState.DEFERRED)])
+    assert {(gap.after_ms, gap.before_ms) for gap in step.gaps} == {(NOW_MS - 1000 + 40, NOW_MS - 1000 + 47)}
 
 
 def test_no_more_is_held_than_may_be() -> None:
