@@ -28,6 +28,9 @@ SAMPLED_MOST = 50_000
 """How many records of a symbol a sample holds at most: the first ones."""
 _GONE_MOST = 10_000  # symbols that were followed: their last frames are no fault
 
+_THERE = frozenset({IdGapState.REFILLED, IdGapState.RESYNCHRONISED})
+_UNKNOWN = "a start found the topic beyond its beginning: whether it was filled is not known"
+
 Span = tuple[int, int]
 
 
@@ -95,7 +98,7 @@ class Lane:
                     one.open[told.from_id, told.to_id] = told
                 newest = one.machine.newest_id
                 if newest is not None:
-                    self._close(symbol, one, newest + 1, IdGapState.REFILLED, "found in the topic")
+                    self._close_reached(symbol, one, newest)
                 self._want(symbol, one)
 
     def forget(self, symbols: Iterable[str]) -> None:
@@ -212,20 +215,27 @@ class Lane:
             self._metrics.repeats.labels(step.verdict.value).inc()
         for letter in step.letters:
             self._outlet.dead_letter(letter.raw, letter.reason)
+        if step.gaps or step.verdict is Verdict.HOLD or symbol in self._waiting:
+            self._after(symbol, one, step)
+            self._want(symbol, one)
+            return
         if step.withheld:
             self._count(step.withheld)
         if step.out:
             self._publish(symbol, one, step.out)
-        if step.gaps or step.verdict is Verdict.HOLD or symbol in self._waiting:
-            self._tell(symbol, one, step)
-            self._want(symbol, one)
 
     def _after(self, symbol: str, one: _Symbol, step: Step) -> None:
-        """Publish what a step led to."""
+        """Publish what a step led to, and enter into the ledger what it settled.
+
+        What is missing is told before what lies behind it goes out, what is there only after it: so a kill in between leaves an entry
+        too many, and no trade that nobody looks for.
+        """
         self._count(step.withheld)
+        self._tell(symbol, one, [gap for gap in step.gaps if gap.state not in _THERE])
         if step.out:
             self._publish(symbol, one, step.out)
-        self._tell(symbol, one, step)
+            one.waits_s = self._now_s()  # something came: hope goes on
+        self._tell(symbol, one, [gap for gap in step.gaps if gap.state in _THERE])
 
     def _count(self, withheld: Iterable[str]) -> None:
         for reason in withheld:
@@ -237,31 +247,43 @@ class Lane:
         if self._samples and (sample := self._samples.get(symbol)) is not None:
             sample += [record.value for record in out[: SAMPLED_MOST - len(sample)]]
 
-    def _tell(self, symbol: str, one: _Symbol, step: Step) -> None:
-        """Enter into the ledger what a step settled."""
-        if step.out:
-            one.waits_s = self._now_s()  # something came: hope goes on
-        for settled in step.gaps:
+    def _tell(self, symbol: str, one: _Symbol, gaps: Iterable[Settled]) -> None:
+        """Enter gaps into the ledger."""
+        for settled in gaps:
             self._outlet.gap(symbol, settled)
             span = settled.from_id, settled.to_id
             if settled.state is IdGapState.DETECTED:
                 one.open[span] = settled
                 continue
             one.open.pop(span, None)
-            self._close(symbol, one, settled.to_id, settled.state, settled.reason)
+            self._close(symbol, one, settled)
             self._samples.pop(symbol, None)  # it would have a hole
             if settled.state is IdGapState.DEFERRED:
                 log.warning("ids deferred", feed=self._feed.name, symbol=symbol, from_id=settled.from_id, to_id=settled.to_id)
                 self._deferred(symbol, settled)
 
-    def _close(self, symbol: str, one: _Symbol, to_id: int, state: IdGapState, reason: str) -> None:
-        """Gaps that an earlier life detected end with the one that was found anew in their place, or with the topic's own records."""
-        for span in [span for span in one.open if span[1] <= to_id]:
+    def _close(self, symbol: str, one: _Symbol, settled: Settled) -> None:
+        """Gaps that an earlier life detected end with the one that was found anew in their place."""
+        for span in [span for span in one.open if span[1] <= settled.to_id]:
             known = one.open.pop(span)
-            told = Settled(*span, state, known.after_ms, known.before_ms, reason=reason)
+            there = settled.state is IdGapState.DEFERRED and span[1] <= settled.from_id + settled.obtained
+            state = IdGapState.REFILLED if there else settled.state
+            told = Settled(*span, state, known.after_ms, known.before_ms, reason=settled.reason)
             self._outlet.gap(symbol, told)
             if state is IdGapState.DEFERRED:
                 self._deferred(symbol, told)
+
+    def _close_reached(self, symbol: str, one: _Symbol, newest_id: int) -> None:
+        """Gaps that an earlier life detected, and that the topic reaches into or goes on beyond.
+
+        Whether it was filled first, or given up without word of it, nobody can tell: the ledger is another partition. What is fetched once
+        more in vain costs little, and a proof that is none costs trades.
+        """
+        for span in [span for span in one.open if span[0] <= newest_id]:
+            known = one.open.pop(span)
+            told = Settled(*span, IdGapState.DEFERRED, known.after_ms, known.before_ms, reason=_UNKNOWN)
+            self._outlet.gap(symbol, told)
+            self._deferred(symbol, told)
 
     def _want(self, symbol: str, one: _Symbol) -> None:
         """Ask REST for all that a series lacks and that it wasn't just asked for."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from klinestream.market import codec
 from klinestream.market.events import IdGap, IdGapState
 from klinestream.market.topics import ID_GAPS, TRADE_REPAIRS, TRADES
@@ -14,7 +16,7 @@ from producer.id_backlog import IdBacklog
 from producer.lane import Lane
 from producer.wants import WantRequest
 from tests.unit.test_trade_frames import AGGREGATE, NOW_MS, feed, frame
-from tests.unit.test_trades_series import BTC, aggregate
+from tests.unit.test_trades_series import BTC, aggregate, feed_of
 
 PATIENCE_S = 3600.0
 TICK_S = 0.1
@@ -135,3 +137,55 @@ def test_a_gap_that_was_filled_in_part_is_deferred_once_and_fetched_from_where_i
     later.backlog.add(BTC, Settled(known.from_id, known.to_id, known.state, known.after_ms, known.before_ms, known.obtained))
     later.backlog.tick()
     assert later.repairing == [request]
+
+
+def test_what_is_given_up_is_told_before_what_was_held_behind_it_goes_out() -> None:
+    """Whoever is killed in between leaves an entry too many, and no missing trade that the ledger doesn't know."""
+    by_clock, by_count = Carried(feed(), TAIL), Carried(feed_of(held_most=2), TAIL)
+    for carried in (by_clock, by_count):
+        carried.takes(raw(10, 47, 48), raw(11, 49, 49))
+    by_clock.lasts(11.0)
+    for carried in (by_clock, by_count):
+        assert carried.story() == [IdGapState.DETECTED, IdGapState.DEFERRED, TRADES.name, TRADES.name]
+        assert [request.want.from_id for request in carried.asked if request.deferred] == ([43] if carried is by_clock else [])
+        assert len(carried.backlog) == 1
+
+
+def test_what_was_filled_is_told_after_it_went_out() -> None:
+    """So that the ledger never says of trades that they are there before they are."""
+    carried = Carried(feed(), TAIL)
+    carried.takes(raw(10, 47, 48))
+    carried.lane.answered(carried.asked[-1], [aggregate(8, 43, 44), aggregate(9, 45, 46)])
+    assert carried.story() == [IdGapState.DETECTED, TRADES.name, TRADES.name, TRADES.name, IdGapState.REFILLED]
+
+
+def detected(first: int, end: int) -> IdGap:
+    """What an earlier life told of missing ids."""
+    times = (NOW_MS - 1000 + first - 1, NOW_MS - 1000 + end)
+    return IdGap(f"trades:{BTC}:{first}-{end}", "trades", BTC, IdGapState.DETECTED, "test", first, end, *times, 0, "", NOW_MS)
+
+
+@pytest.mark.parametrize(("newest", "known"), [(aggregate(10, 47, 48), False), (aggregate(9, 46, 46), False), (aggregate(7, 40, 42), True)])
+def test_a_gap_that_the_topic_goes_on_beyond_is_fetched_once_more(newest: Entry, known: bool) -> None:
+    """A process was killed while its hold ended: what was held is in the topic, or some of it, and the ledger says `detected` alone.
+
+    Only if the topic ends before the gap is all of it refilled in order.
+    """
+    carried = Carried(None, newest.content[1], detected(43, 47))
+    assert carried.told() == ([] if known else [(43, 47, IdGapState.DEFERRED)])
+    assert len(carried.backlog) == (0 if known else 1)
+    carried.takes(raw(12, 51, 52))
+    first = newest.last_id + 1
+    carried.lane.answered(carried.asked[-1], [entry for entry in single_ids(43, 8) if entry.first_id >= first])
+    assert carried.told()[-1] == ((43, 47, IdGapState.REFILLED) if known else (first, 51, IdGapState.REFILLED))
+    assert carried.ids() == list(range(first, 53))
+
+
+def test_a_gap_of_an_earlier_life_that_was_filled_before_the_rest_was_given_up_is_refilled() -> None:
+    """What was found anew in its place is larger: the ids of the former gap came, those after them didn't."""
+    carried = Carried(None, TAIL, detected(43, 47))
+    carried.takes(raw(20, 60, 60))
+    carried.lane.answered(carried.asked[-1], [aggregate(8, 43, 47)])
+    carried.lasts(11.0)
+    assert carried.told() == [(43, 60, IdGapState.DETECTED), (43, 60, IdGapState.DEFERRED), (43, 47, IdGapState.REFILLED)]
+    assert len(carried.backlog) == 1
