@@ -210,7 +210,9 @@ class FeedFleet:
             self._backlog.answered(request, answer)
 
     def _failed(self, request: WantRequest, reason: str) -> None:
-        if request.deferred and self._backlog is not None:
+        if not request.deferred:
+            self._lanes[self._lane(request.symbol)].failed(request)
+        elif self._backlog is not None:
             self._backlog.failed(request, reason)
 
     def _run_clock(self) -> None:

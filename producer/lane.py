@@ -8,7 +8,7 @@ clock ───────┘ (holds end)         └─► crypto_dead_letters
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -24,6 +24,8 @@ log = structlog.get_logger()
 
 # What REST lacked, or told otherwise than ids do, it may have a moment later.
 _ASK_AGAIN_S = 0.3
+# What REST won't give, such as single trades where the address has none, costs weight each time.
+_REFUSED_AGAIN_S = 10.0
 SAMPLED_MOST = 50_000
 """How many records of a symbol a sample holds at most: the first ones."""
 _GONE_MOST = 10_000  # symbols that were followed: their last frames are no fault
@@ -44,7 +46,7 @@ class _Symbol:
     waits_s: float = 0.0
     """Since when nothing came of what it waits for."""
     asked: dict[Want, float] = field(default_factory=dict)
-    """Want → when REST was asked for it the last time."""
+    """Want, as `_same` gives it → when REST was asked for it the last time."""
     open: dict[Span, Settled] = field(default_factory=dict)
     """Gaps that the ledger calls detected."""
 
@@ -169,6 +171,13 @@ class Lane:
             if one is not None:
                 self._after(request.symbol, one, one.machine.answered(request.want, answer))
                 self._want(request.symbol, one)
+
+    def failed(self, request: WantRequest) -> None:
+        """REST will not give what a request asks for: the same is asked for again, but not soon."""
+        with self._lock:
+            one, asked = self._symbols.get(request.symbol), _same(request.want)
+            if one is not None and asked in one.asked:
+                one.asked[asked] = self._now_s() + _REFUSED_AGAIN_S - _ASK_AGAIN_S
 
     def look(self) -> None:
         """Let each series hear the clock, ask again where REST gave too little, and end holds that have lasted too long."""
@@ -298,11 +307,12 @@ class Lane:
             one.asked.clear()
             return
         now_s = self._now_s()
-        for old in [old for old in one.asked if old not in wants]:
+        asking = {_same(want): want for want in wants}
+        for old in [old for old in one.asked if old not in asking]:
             del one.asked[old]
-        for want in wants:
-            if now_s - one.asked.get(want, -_ASK_AGAIN_S) >= _ASK_AGAIN_S:
-                one.asked[want] = now_s
+        for same, want in asking.items():
+            if now_s - one.asked.get(same, -_ASK_AGAIN_S) >= _ASK_AGAIN_S:
+                one.asked[same] = now_s
                 self._ask(WantRequest(want))
 
     def _end_hold(self, symbol: str, one: _Symbol, now_s: float) -> None:
@@ -312,3 +322,8 @@ class Lane:
         one.waits_s = now_s
         self._after(symbol, one, one.machine.give_up())
         self._want(symbol, one)
+
+
+def _same(want: Want) -> Want:
+    """What stays of a want while its entries are asked for: books go out meanwhile, so the newest record's time moves."""
+    return replace(want, after_ms=None)

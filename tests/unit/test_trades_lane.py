@@ -1,13 +1,18 @@
 """Trades through a lane and the backlog of what it went on without: in what order all is told, and what REST is asked for."""
 
+import time
 from collections.abc import Callable
+from queue import SimpleQueue
 
 import pytest
 
 from klinestream.market import codec
 from klinestream.market.events import IdGap, IdGapState
 from klinestream.market.topics import ID_GAPS, TRADE_REPAIRS, TRADES
+from klinestream.runtime.config import Config
 from klinestream.runtime.kafka import Record
+from klinestream.runtime.weights import Weights
+from producer.feed_fleet import FeedFleet
 from producer.feed_metrics import FeedMetrics
 from producer.feed_outlet import FeedOutlet
 from producer.feeds.binance_trades import BinanceTrades
@@ -15,11 +20,15 @@ from producer.feeds.interface import Entry, Settled, Want
 from producer.id_backlog import IdBacklog
 from producer.lane import Lane
 from producer.wants import WantRequest
-from tests.unit.test_trade_frames import AGGREGATE, NOW_MS, feed, frame
-from tests.unit.test_trades_series import BTC, aggregate, feed_of
+from tests.canned_rest import Answer, canned_rest
+from tests.eventually import eventually
+from tests.unit.test_trade_frames import AGGREGATE, NOW_MS, SINGLE, feed, frame
+from tests.unit.test_trades_series import BTC, aggregate, feed_of, single
 
 PATIENCE_S = 3600.0
 TICK_S = 0.1
+ASK_AGAIN_S = 0.3
+SOON_S = 10.0
 
 
 def raw(number: int, first: int, last: int) -> bytes:
@@ -189,3 +198,43 @@ def test_a_gap_of_an_earlier_life_that_was_filled_before_the_rest_was_given_up_i
     carried.lasts(11.0)
     assert carried.told() == [(43, 60, IdGapState.DETECTED), (43, 60, IdGapState.DEFERRED), (43, 47, IdGapState.REFILLED)]
     assert len(carried.backlog) == 1
+
+
+def test_what_rest_refuses_is_asked_for_again_after_a_while() -> None:
+    """Not with each tick: each refusal costs weight. Another want of the symbol doesn't wait for that."""
+    carried = Carried(feed("trade"), single(42).content[1])
+    carried.takes(frame(SINGLE, t=45, T=NOW_MS - 900))
+    asked = len(carried.wants)
+    carried.lane.failed(carried.asked[-1])
+    carried.lasts(5.0)
+    assert len(carried.wants) == asked
+    carried.takes(frame(SINGLE, t=43, T=NOW_MS - 950))
+    assert [(want.from_id, want.to_id) for want in carried.wants[asked:]] == [(44, 45)]
+    carried.lane.failed(carried.asked[-1])
+    carried.lasts(9.9)
+    assert len(carried.wants) == asked + 1
+    carried.lasts(0.2)
+    assert len(carried.wants) == asked + 2
+
+
+def test_the_fleet_tells_a_lane_what_rest_refused() -> None:
+    """An address without single trades is asked once, and not three times a second."""
+    metrics, failures = FeedMetrics("trades", "binance"), SimpleQueue[Exception]()
+    outlet = FeedOutlet(Carried(), "trades", "test", "wss://venue.example", metrics, lambda: NOW_MS)  # type: ignore[arg-type]  # publishes only
+    with canned_rest() as rest:
+        rest.answer = lambda _: Answer({"code": -1, "msg": "no such path"}, 404)
+        config = Config(exchange={"rest_url": rest.url})  # type: ignore[arg-type]  # as pydantic reads it
+        fleet = FeedFleet(
+            config, feed("trade"), 1, outlet, metrics, client_id="test", weights=Weights(6000), now_ms=lambda: NOW_MS, failures=failures
+        )
+        (lane,) = fleet._lanes
+        lane.follow([BTC], {BTC: single(42).content[1]}, {})
+        fleet.start()
+        try:
+            eventually(lambda: rest.asked, SOON_S, "REST is asked")
+            until_s = time.monotonic() + 3 * ASK_AGAIN_S
+            eventually(lambda: time.monotonic() > until_s, SOON_S, "the clock ticked")
+            assert len(rest.asked) == 1
+        finally:
+            fleet.stop()
+    assert failures.empty()
