@@ -1,7 +1,7 @@
 """Ids that a feed went on without: fetched for as long as it takes, into the repairs, an answer at a time.
 
 deferred ─► asked for ─► what goes on from the beginning ─► crypto_trade_repairs ─► the rest … ─► ledger: repaired
-               ▲  │ nothing of use
+               ▲  │ nothing of use, or refused
                └──┘ again, ever more seldom; past the patience: ledger: unfillable
 """
 
@@ -41,6 +41,11 @@ class _Work:
     def obtained(self) -> int:
         """How many ids are there by now."""
         return (self.want.from_id or self.gap.from_id) - self.gap.from_id
+
+    def retry(self, now_s: float) -> None:
+        """Ask again, later each time."""
+        self.asked, self.again_s = None, now_s + self.pause_s
+        self.pause_s = min(2 * self.pause_s, _AGAIN_MOST_S)
 
 
 class IdBacklog:
@@ -105,15 +110,19 @@ class IdBacklog:
             elif now_s >= work.give_up_s:
                 self._finish(work, IdGapState.UNFILLABLE, f"the exchange doesn't have the ids from {found.to_id} on")
             else:
-                work.asked, work.again_s = None, now_s + work.pause_s
-                work.pause_s = min(2 * work.pause_s, _AGAIN_MOST_S)
+                work.retry(now_s)
 
     def failed(self, request: WantRequest, reason: str) -> None:
-        """The exchange will not answer a request."""
+        """An answer that can't be used: one is no proof that all will be so."""
         with self._lock:
             work = self._asked(request)
-            if work is not None:
+            if work is None:
+                return
+            now_s = self._now_s()
+            if now_s >= work.give_up_s:
                 self._finish(work, IdGapState.UNFILLABLE, reason)
+            else:
+                work.retry(now_s)
 
     def _asked(self, request: WantRequest) -> _Work | None:
         return next((work for work in self._work.values() if work.asked is not None and work.asked.span == request.span), None)

@@ -200,6 +200,34 @@ def test_a_gap_of_an_earlier_life_that_was_filled_before_the_rest_was_given_up_i
     assert len(carried.backlog) == 1
 
 
+def test_what_is_refused_is_deferred_still_until_the_patience_ends() -> None:
+    """One bad answer proves nothing: it is asked for again, ever more seldom, and is unfillable only after all that time."""
+    carried = Carried()
+    carried.backlog.add(BTC, Settled(43, 45, IdGapState.DEFERRED, NOW_MS, NOW_MS))
+    pauses = []
+    while not carried.told():
+        before, refused_s = len(carried.repairing), carried.now_s
+        while len(carried.repairing) == before:
+            carried.now_s += 1.0
+            carried.backlog.tick()
+        pauses.append(carried.now_s - refused_s)
+        carried.backlog.failed(carried.repairing[-1], "no use")
+    assert pauses[1:8] == [1, 2, 4, 8, 16, 32, 60]
+    assert PATIENCE_S <= carried.now_s <= PATIENCE_S + 60
+    assert (carried.told(), carried.ledger[0].reason) == ([(43, 45, IdGapState.UNFILLABLE)], "no use")
+
+
+def test_an_answer_after_a_refusal_repairs() -> None:
+    """With what was refused once."""
+    carried = Carried()
+    carried.backlog.add(BTC, Settled(43, 45, IdGapState.DEFERRED, NOW_MS, NOW_MS))
+    carried.backlog.tick()
+    carried.backlog.failed(carried.repairing[-1], "no use")
+    carried.lasts(1.5)
+    carried.backlog.answered(carried.repairing[-1], [aggregate(8, 43, 44)])
+    assert (carried.ids(TRADE_REPAIRS.name), carried.told()) == ([43, 44], [(43, 45, IdGapState.REPAIRED)])
+
+
 def test_what_rest_refuses_is_asked_for_again_after_a_while() -> None:
     """Not with each tick: each refusal costs weight. Another want of the symbol doesn't wait for that."""
     carried = Carried(feed("trade"), single(42).content[1])
