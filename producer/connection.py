@@ -243,6 +243,7 @@ class Connection(threading.Thread):
         if not self._dialect.manners.overlap:
             old.stop()
             old.join(_END_S)
+            self._dialect.interrupted()  # nobody listens until the next one has subscribed
             self._metrics.hand_overs.labels("replaced").inc()
             return self._open()
         ages = self._dialect.ages_s()

@@ -31,13 +31,14 @@ class Speech:
     def __init__(self, manners: Manners) -> None:
         self.manners = manners
         self.taken: list[bytes] = []
+        self.interruptions = 0
 
     def requests(self, method: str, symbols: Sequence[str], first_id: int) -> list[tuple[int | None, bytes]]:
         assert first_id == 1, "no reply is waited for"
         return [(None, f"{method} {symbol}".encode()) for symbol in symbols]
 
     def interrupted(self) -> None:
-        """Nothing to do."""
+        self.interruptions += 1
 
     def take(self, raw: bytes, proved: set[str]) -> None:
         self.taken.append(raw)
@@ -99,12 +100,13 @@ def connected(speech: Speech, metrics: FeedMetrics, **changes: float) -> Iterato
 
 
 def test_a_venue_that_allows_one_connection_never_sees_two(venue: Venue) -> None:
-    """A planned end closes the old one before the next one opens, and each asks for all symbols."""
+    """A planned end closes the old one before the next one opens, tells so, and each asks for all symbols."""
     metrics = FeedMetrics("test", "test")
     speech = Speech(Manners(venue.url, overlap=False, sparse=True, request_pause_s=0.0))
     with connected(speech, metrics, session_s=0.5):
         eventually(lambda: venue.opened >= 3, SOON_S, "it is handed over twice")
         eventually(lambda: len(venue.asked) >= 6, SOON_S, "all is asked for")
+        assert speech.interruptions >= 2, "the second between them may lack trades"
     assert venue.most == 1
     assert venue.asked[:6] == ["SUBSCRIBE A", "SUBSCRIBE B"] * 3
     assert metrics.registry.get_sample_value("klinestream_feed_hand_overs_total", {"outcome": "replaced"}) >= 2  # type: ignore[operator]
