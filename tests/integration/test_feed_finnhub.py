@@ -130,7 +130,8 @@ def test_trades_are_those_served_and_klines_are_made_of_them(
     The key is in no log, no metric and no record.
     """
     feed = start()
-    trades, klines = trades_of(config), klines_of(config)
+    klines = klines_of(config)  # first: the feed goes on, and each kline needs its trades
+    trades = trades_of(config)
     assert set(trades) == set(NAMES)
     for name in NAMES:
         assert [t.first_id for t in trades[name]] == list(range(1, len(trades[name]) + 1))
