@@ -94,6 +94,17 @@ def ledger(config: Config) -> dict[str, list[IdGap]]:
     return found
 
 
+def each_tells(config: Config, so: Callable[[IdGap], bool]) -> bool:
+    """Each symbol's newest entry of the ledger is so: a sum over symbols may be that of one."""
+    told = ledger(config)
+    return all(symbol in told and so(told[symbol][-1]) for symbol in config.books.symbols)
+
+
+def is_of_the_start(gap: IdGap) -> bool:
+    """What the feed missed before it was started again."""
+    return gap.reason.startswith("the feed was away")
+
+
 def test_each_book_is_the_market_s_whatever_breaks(start: Callable[[], RunningFeed], config: Config, standin: RunningStandin) -> None:
     """Frames lost, a connection cut while REST refuses, garbage, a hand-over and a kill with -9: every published book is the market's,
     in order of updates; each gap is in the ledger until a snapshot ended it, and nothing of it was published.
@@ -112,8 +123,11 @@ def test_each_book_is_the_market_s_whatever_breaks(start: Callable[[], RunningFe
         eventually(lambda known=known: feed.metric("ledger_entries_total", "resynchronised") > known, START_S, "began anew")
         eventually(lambda: feed.metric("waiting_symbols") == 0, START_S, "nothing waits")
         feed.publishes(5 * SYMBOLS)
+    eventually(lambda: each_tells(config, lambda gap: gap.state is not IdGapState.DETECTED), START_S, "each symbol's gap is over")
     feed.end(signal.SIGKILL)
-    assert start().end() == 0
+    feed = start()
+    eventually(lambda: each_tells(config, is_of_the_start), START_S, "each symbol's book began anew")
+    assert feed.end() == 0
     found, told = books_of(config), ledger(config)
     assert set(found) == set(config.books.symbols)
     for symbol, books in found.items():
@@ -127,5 +141,5 @@ def test_each_book_is_the_market_s_whatever_breaks(start: Callable[[], RunningFe
         assert {gap.gap for gap in detected} <= ended.keys()
         for gap in ended.values():
             assert not any(gap.from_id <= number < gap.to_id for number in ids)
-        assert gaps[-1].reason.startswith("the feed was away")
+        assert is_of_the_start(gaps[-1])
     assert all_of(config, DEAD_LETTERS)
