@@ -139,6 +139,8 @@ class LiveBook:
             self._catch_up(book, change)
             change.taken = Taken.APPLIED
         elif self._gap is None and book.time_ms:  # without a time nothing came of it yet: its snapshot was too old
+            if self._due and diff.time_ms // self._every_ms > self._stretch:
+                self._publish(book, change)  # its stretch is over, whatever is missing after it
             gap = BookGap(book.last_id + 1, diff.first_id, book.time_ms, diff.time_ms)
             self._begin_gap(gap, f"{gap.to_id - gap.from_id} updates missing", change)
 
