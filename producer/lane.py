@@ -16,7 +16,7 @@ from klinestream.market.errors import RecordError
 from klinestream.market.events import IdGap, IdGapState
 from producer.feed_metrics import FeedMetrics
 from producer.feed_outlet import FeedOutlet
-from producer.feeds.interface import Entry, Feed, Interruptible, Out, Series, Settled, Step, Unusable, Verdict, Want
+from producer.feeds.interface import Entry, Feed, Interruptible, Out, Repairing, Series, Settled, Step, Unusable, Verdict, Want
 from producer.frames import Passed, Reply, Shutdown
 from producer.wants import WantRequest
 
@@ -47,8 +47,8 @@ class _Symbol:
     """Since when nothing came of what it waits for."""
     asked: dict[Want, float] = field(default_factory=dict)
     """Want, as `_same` gives it → when REST was asked for it the last time."""
-    open: dict[Span, Settled] = field(default_factory=dict)
-    """Gaps that the ledger calls detected."""
+    former: dict[Span, Settled] = field(default_factory=dict)
+    """Gaps that an earlier life detected, and that the ledger holds open."""
 
 
 class Lane:
@@ -97,7 +97,7 @@ class Lane:
                 self._symbols[symbol] = one
                 for gap in detected.get(symbol, ()):
                     told = Settled(gap.from_id, gap.to_id, IdGapState.DETECTED, gap.after_ms, gap.before_ms)
-                    one.open[told.from_id, told.to_id] = told
+                    one.former[told.from_id, told.to_id] = told
                 newest = one.machine.newest_id
                 if newest is not None:
                     self._close_reached(symbol, one, newest)
@@ -260,11 +260,9 @@ class Lane:
         """Enter gaps into the ledger."""
         for settled in gaps:
             self._outlet.gap(symbol, settled)
-            span = settled.from_id, settled.to_id
             if settled.state is IdGapState.DETECTED:
-                one.open[span] = settled
                 continue
-            one.open.pop(span, None)
+            one.former.pop((settled.from_id, settled.to_id), None)
             self._close(symbol, one, settled)
             self._samples.pop(symbol, None)  # it would have a hole
             if settled.state is IdGapState.DEFERRED:
@@ -273,14 +271,22 @@ class Lane:
 
     def _close(self, symbol: str, one: _Symbol, settled: Settled) -> None:
         """Gaps that an earlier life detected end with the one that was found anew in their place."""
-        for span in [span for span in one.open if span[1] <= settled.to_id]:
-            known = one.open.pop(span)
-            there = settled.state is IdGapState.DEFERRED and span[1] <= settled.from_id + settled.obtained
-            state = IdGapState.REFILLED if there else settled.state
-            told = Settled(*span, state, known.after_ms, known.before_ms, reason=settled.reason)
-            self._outlet.gap(symbol, told)
-            if state is IdGapState.DEFERRED:
-                self._deferred(symbol, told)
+        for span in [span for span in one.former if span[1] <= settled.to_id]:
+            self._end(symbol, one, span, self._ended(span, settled), settled.reason)
+
+    def _ended(self, span: Span, settled: Settled) -> IdGapState:
+        """What became of an earlier life's gap: filled if the one in its place says so of all its ids, else fetched on."""
+        if not isinstance(self._feed, Repairing):
+            return settled.state
+        there = settled.to_id if settled.state is IdGapState.REFILLED else settled.from_id + settled.obtained
+        return IdGapState.REFILLED if settled.from_id <= span[0] and span[1] <= there else IdGapState.DEFERRED
+
+    def _end(self, symbol: str, one: _Symbol, span: Span, state: IdGapState, reason: str) -> None:
+        known = one.former.pop(span)
+        told = Settled(*span, state, known.after_ms, known.before_ms, reason=reason)
+        self._outlet.gap(symbol, told)
+        if state is IdGapState.DEFERRED:
+            self._deferred(symbol, told)
 
     def _close_reached(self, symbol: str, one: _Symbol, newest_id: int) -> None:
         """Gaps that an earlier life detected, and that the topic reaches into or goes on beyond.
@@ -288,11 +294,8 @@ class Lane:
         Whether it was filled first, or given up without word of it, nobody can tell: the ledger is another partition. What is fetched once
         more in vain costs little, and a proof that is none costs trades.
         """
-        for span in [span for span in one.open if span[0] <= newest_id]:
-            known = one.open.pop(span)
-            told = Settled(*span, IdGapState.DEFERRED, known.after_ms, known.before_ms, reason=_UNKNOWN)
-            self._outlet.gap(symbol, told)
-            self._deferred(symbol, told)
+        for span in [span for span in one.former if span[0] <= newest_id]:
+            self._end(symbol, one, span, IdGapState.DEFERRED, _UNKNOWN)
 
     def _want(self, symbol: str, one: _Symbol) -> None:
         """Ask REST for all that a series lacks and that it wasn't just asked for."""

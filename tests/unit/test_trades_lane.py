@@ -200,6 +200,30 @@ def test_a_gap_of_an_earlier_life_that_was_filled_before_the_rest_was_given_up_i
     assert len(carried.backlog) == 1
 
 
+def test_each_gap_ends_once_and_as_itself() -> None:
+    """Three of them, of which the middle one was filled behind the first: the last one's end is not its end."""
+    carried = Carried(feed(), TAIL)
+    carried.takes(raw(9, 45, 45), raw(11, 49, 49), raw(15, 56, 56), raw(10, 46, 48), raw(12, 50, 51), raw(14, 54, 54))
+    carried.lasts(11.0)
+    assert carried.told() == [
+        (43, 45, IdGapState.DETECTED),
+        (46, 49, IdGapState.DETECTED),
+        (50, 56, IdGapState.DETECTED),
+        (43, 45, IdGapState.DEFERRED),
+        (50, 56, IdGapState.DEFERRED),
+        (46, 49, IdGapState.REFILLED),
+    ]
+
+
+def test_a_gap_of_an_earlier_life_is_refilled_only_where_all_its_ids_came() -> None:
+    """It reaches out of the one that was found anew, whose ids are given up: what comes after that proves nothing of it."""
+    carried = Carried(None, TAIL, detected(44, 47))
+    carried.takes(raw(9, 45, 46))
+    carried.lasts(11.0)
+    carried.takes(raw(10, 47, 48), raw(12, 50, 50), raw(11, 49, 49))
+    assert carried.told()[2:] == [(49, 50, IdGapState.DETECTED), (49, 50, IdGapState.REFILLED), (44, 47, IdGapState.DEFERRED)]
+
+
 def test_what_is_refused_is_deferred_still_until_the_patience_ends() -> None:
     """One bad answer proves nothing: it is asked for again, ever more seldom, and is unfillable only after all that time."""
     carried = Carried()
