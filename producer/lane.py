@@ -16,7 +16,7 @@ from klinestream.market.errors import RecordError
 from klinestream.market.events import IdGap, IdGapState
 from producer.feed_metrics import FeedMetrics
 from producer.feed_outlet import FeedOutlet
-from producer.feeds.interface import Entry, Feed, Interruptible, Out, Repairing, Series, Settled, Step, Unusable, Verdict, Want
+from producer.feeds.interface import Entry, Feed, Interruptible, Out, Series, Settled, Step, Unusable, Verdict, Want
 from producer.frames import Passed, Reply, Shutdown
 from producer.wants import WantRequest
 
@@ -31,7 +31,7 @@ SAMPLED_MOST = 50_000
 _GONE_MOST = 10_000  # symbols that were followed: their last frames are no fault
 
 _THERE = frozenset({IdGapState.REFILLED, IdGapState.RESYNCHRONISED})
-_UNKNOWN = "a start found the topic beyond its beginning: whether it was filled is not known"
+_UNKNOWN = "the topic goes on beyond its beginning: whether it was filled is not known"
 
 Span = tuple[int, int]
 
@@ -49,6 +49,8 @@ class _Symbol:
     """Want, as `_same` gives it → when REST was asked for it the last time."""
     former: dict[Span, Settled] = field(default_factory=dict)
     """Gaps that an earlier life detected, and that the ledger holds open."""
+    since_id: int = 0
+    """From which id on this life has published all."""
 
 
 class Lane:
@@ -100,7 +102,8 @@ class Lane:
                     one.former[told.from_id, told.to_id] = told
                 newest = one.machine.newest_id
                 if newest is not None:
-                    self._close_reached(symbol, one, newest)
+                    one.since_id = newest + 1
+                    self._reached(symbol, one, newest + 1)
                 self._want(symbol, one)
 
     def forget(self, symbols: Iterable[str]) -> None:
@@ -224,7 +227,7 @@ class Lane:
             self._metrics.repeats.labels(step.verdict.value).inc()
         for letter in step.letters:
             self._outlet.dead_letter(letter.raw, letter.reason)
-        if step.gaps or step.verdict is Verdict.HOLD or symbol in self._waiting:
+        if step.gaps or step.verdict is Verdict.HOLD or symbol in self._waiting or one.former:
             self._after(symbol, one, step)
             self._want(symbol, one)
             return
@@ -245,6 +248,8 @@ class Lane:
             self._publish(symbol, one, step.out)
             one.waits_s = self._now_s()  # something came: hope goes on
         self._tell(symbol, one, [gap for gap in step.gaps if gap.state in _THERE])
+        if one.former and one.machine.newest_id is not None:
+            self._reached(symbol, one, one.machine.newest_id + 1)
 
     def _count(self, withheld: Iterable[str]) -> None:
         for reason in withheld:
@@ -263,39 +268,34 @@ class Lane:
             if settled.state is IdGapState.DETECTED:
                 continue
             one.former.pop((settled.from_id, settled.to_id), None)
-            self._close(symbol, one, settled)
             self._samples.pop(symbol, None)  # it would have a hole
+            if settled.state is IdGapState.RESYNCHRONISED:  # in the place of all that were found before
+                for span in [span for span in one.former if span[1] <= settled.to_id]:
+                    self._end(symbol, one, span, settled.state, settled.reason)
             if settled.state is IdGapState.DEFERRED:
+                one.since_id = settled.to_id
                 log.warning("ids deferred", feed=self._feed.name, symbol=symbol, from_id=settled.from_id, to_id=settled.to_id)
                 self._deferred(symbol, settled)
 
-    def _close(self, symbol: str, one: _Symbol, settled: Settled) -> None:
-        """Gaps that an earlier life detected end with the one that was found anew in their place."""
-        for span in [span for span in one.former if span[1] <= settled.to_id]:
-            self._end(symbol, one, span, self._ended(span, settled), settled.reason)
+    def _reached(self, symbol: str, one: _Symbol, end_id: int) -> None:
+        """Gaps that an earlier life detected, and that lie before this id: filled, if this life published all their ids.
 
-    def _ended(self, span: Span, settled: Settled) -> IdGapState:
-        """What became of an earlier life's gap: filled if the one in its place says so of all its ids, else fetched on."""
-        if not isinstance(self._feed, Repairing):
-            return settled.state
-        there = settled.to_id if settled.state is IdGapState.REFILLED else settled.from_id + settled.obtained
-        return IdGapState.REFILLED if settled.from_id <= span[0] and span[1] <= there else IdGapState.DEFERRED
+        Of one that the topic reached into before nobody can tell whether it was filled first, or given up without word of it: the ledger
+        is another partition. What is fetched once more in vain costs little, and a proof that is none costs trades.
+        """
+        for span in [span for span in one.former if span[1] <= end_id]:
+            if span[0] >= one.since_id:
+                self._end(symbol, one, span, IdGapState.REFILLED, "")
+            else:
+                self._end(symbol, one, span, IdGapState.DEFERRED, _UNKNOWN)
 
     def _end(self, symbol: str, one: _Symbol, span: Span, state: IdGapState, reason: str) -> None:
         known = one.former.pop(span)
-        told = Settled(*span, state, known.after_ms, known.before_ms, reason=reason)
+        obtained = span[1] - span[0] if state is IdGapState.REFILLED else 0
+        told = Settled(*span, state, known.after_ms, known.before_ms, obtained, reason)
         self._outlet.gap(symbol, told)
         if state is IdGapState.DEFERRED:
             self._deferred(symbol, told)
-
-    def _close_reached(self, symbol: str, one: _Symbol, newest_id: int) -> None:
-        """Gaps that an earlier life detected, and that the topic reaches into or goes on beyond.
-
-        Whether it was filled first, or given up without word of it, nobody can tell: the ledger is another partition. What is fetched once
-        more in vain costs little, and a proof that is none costs trades.
-        """
-        for span in [span for span in one.former if span[0] <= newest_id]:
-            self._end(symbol, one, span, IdGapState.DEFERRED, _UNKNOWN)
 
     def _want(self, symbol: str, one: _Symbol) -> None:
         """Ask REST for all that a series lacks and that it wasn't just asked for."""

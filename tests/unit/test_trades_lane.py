@@ -196,7 +196,7 @@ def test_a_gap_of_an_earlier_life_that_was_filled_before_the_rest_was_given_up_i
     carried.takes(raw(20, 60, 60))
     carried.lane.answered(carried.asked[-1], [aggregate(8, 43, 47)])
     carried.lasts(11.0)
-    assert carried.told() == [(43, 60, IdGapState.DETECTED), (43, 60, IdGapState.DEFERRED), (43, 47, IdGapState.REFILLED)]
+    assert carried.told() == [(43, 60, IdGapState.DETECTED), (43, 47, IdGapState.REFILLED), (43, 60, IdGapState.DEFERRED)]
     assert len(carried.backlog) == 1
 
 
@@ -218,10 +218,20 @@ def test_each_gap_ends_once_and_as_itself() -> None:
 def test_a_gap_of_an_earlier_life_is_refilled_only_where_all_its_ids_came() -> None:
     """It reaches out of the one that was found anew, whose ids are given up: what comes after that proves nothing of it."""
     carried = Carried(None, TAIL, detected(44, 47))
-    carried.takes(raw(9, 45, 46))
+    carried.takes(raw(9, 45, 45))
     carried.lasts(11.0)
-    carried.takes(raw(10, 47, 48), raw(12, 50, 50), raw(11, 49, 49))
-    assert carried.told()[2:] == [(49, 50, IdGapState.DETECTED), (49, 50, IdGapState.REFILLED), (44, 47, IdGapState.DEFERRED)]
+    assert carried.told() == [(43, 45, IdGapState.DETECTED), (43, 45, IdGapState.DEFERRED)]
+    carried.takes(raw(10, 46, 48))
+    assert carried.told()[2:] == [(44, 47, IdGapState.DEFERRED)]
+
+
+def test_a_look_back_ends_a_gap_of_an_earlier_life() -> None:
+    """No new gap is found in its place, since all came before any live trade."""
+    carried = Carried(None, TAIL, detected(44, 47))
+    carried.lane.answered(carried.asked[-1], [aggregate(8, 43, 45)])
+    assert carried.told() == []
+    carried.takes(raw(9, 46, 48))
+    assert carried.told() == [(44, 47, IdGapState.REFILLED)]
 
 
 def test_what_is_refused_is_deferred_still_until_the_patience_ends() -> None:
