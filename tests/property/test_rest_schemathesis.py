@@ -17,7 +17,7 @@ from tests.integration.rest_server import SYMBOLS, published
 from tests.serving import ServerProcess, Windows, ends_between, now_ms, window_at
 from tests.stack import TestBroker
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 EXAMPLES = 8
 TWINS = ["/api/v1/indicators", "/api/v3/uiKlines"]
 """What differs from another route in nothing that could be seen here."""
@@ -35,6 +35,7 @@ def server(module_broker: TestBroker, tmp_path_factory: pytest.TempPathFactory) 
     try:
         started.start()
         eventually(lambda: started.http.get("/api/v1/status").json()["candles"]["complete"], WAIT_S, "the candles are read")
+        eventually(lambda: started.http.get("/api/v1/books/BTCUSDT").status_code != 503, WAIT_S, "the books are read")
         yield started
     finally:
         started.close()
