@@ -8,7 +8,7 @@ clock ───────┘ (holds end)         └─► crypto_dead_letters
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -31,6 +31,7 @@ CLAIMS_MOST = 1000
 """How many klines of REST are remembered of a symbol while no trade has proved their number: the newest ones."""
 # A kline that has just closed may not be in REST yet; an answer that lacks it, or contradicts the trade ids, is asked for again.
 _ASK_AGAIN_S = 0.3
+_NOTHING_THERE: Mapping[str, Container[int]] = {}
 
 
 @dataclass(slots=True)
@@ -105,8 +106,19 @@ class Feed:
         self._holding: set[str] = set()
         self._samples: dict[str, list[Publish[ClosedKline]]] = {}
 
-    def follow(self, symbols: Iterable[str], tails: Mapping[str, Tail], detected: Mapping[str, Iterable[Span]]) -> None:
-        """Take symbols in, with the topic's newest record of each, and the gaps that the ledger left open."""
+    def follow(
+        self,
+        symbols: Iterable[str],
+        tails: Mapping[str, Tail],
+        detected: Mapping[str, Iterable[Span]],
+        there: Mapping[str, Container[int]] = _NOTHING_THERE,
+    ) -> list[Deferred]:
+        """Take symbols in, with the topic's newest record of each, and the gaps that the ledger left open.
+
+        `there`: open times that the topic was seen to have. What its end has passed without that is deferred: nobody says that it
+        was published, since whoever detected it may have gone on without it.
+        """
+        deferred = []
         with self._lock:
             for symbol in symbols:
                 if symbol in self._series:
@@ -114,12 +126,12 @@ class Feed:
                 tail = tails.get(symbol)
                 newest_close_ms = tail.open_time_ms + SECOND_MS - 1 if tail else self._now_ms()
                 series = _Series(Continuity(tail), symbol.encode(), newest_close_ms)
-                for span in detected.get(symbol, ()):
-                    there = (min(span[1], newest_close_ms + 1) - span[0]) // SECOND_MS
-                    series.filled[span] = Counter({"topic": there} if there > 0 else {})
+                series.filled = {span: Counter() for span in detected.get(symbol, ())}
                 self._series[symbol] = series
+                deferred += self._passed(symbol, series, (0, newest_close_ms + 1), there.get(symbol, ()))
                 self._settle(symbol, series)
             self._streams = {stream_name(symbol): symbol for symbol in self._series}
+        return deferred
 
     def forget(self, symbols: Iterable[str]) -> None:
         """Follow these symbols no longer."""
@@ -183,22 +195,28 @@ class Feed:
             self._publish(request.symbol, series, published)
             self._settle(request.symbol, series)
 
-    def look(self) -> set[str]:
-        """Ask REST again where it gave too little; returns the symbols whose hold has lasted too long."""
+    def look(self) -> dict[str, int]:
+        """Ask REST again where it gave too little; returns the symbols whose hold has lasted too long, with their first missing second."""
         now_s = self._now_s()
-        expired = set()
+        expired = {}
         with self._lock:
             for symbol in list(self._holding):
                 series = self._series[symbol]
-                hopeless = any(end - start > SPAN_MOST_MS for start, end in series.machine.gaps)
+                gaps = series.machine.gaps
+                hopeless = any(end - start > SPAN_MOST_MS for start, end in gaps)
                 if now_s - series.held_since_s > self.hold_s or series.machine.full or hopeless:
-                    expired.add(symbol)
+                    expired[symbol] = gaps[0][0]
                 else:
                     self._fetch(symbol, series, now_s)
         return expired
 
-    def expire(self, symbols: Iterable[str], tails: Mapping[str, Tail]) -> list[Deferred]:
-        """End holds: with what another producer has written meanwhile, and if that isn't enough, without what is missing."""
+    def expire(
+        self, symbols: Iterable[str], tails: Mapping[str, Tail], there: Mapping[str, Container[int]] = _NOTHING_THERE
+    ) -> list[Deferred]:
+        """End holds: with what another producer has written meanwhile, and if that isn't enough, without what is missing.
+
+        `there`: open times that the topic was seen to have. A newer record alone doesn't say that what lies before it is there.
+        """
         deferred = []
         with self._lock:
             for symbol in symbols:
@@ -206,13 +224,13 @@ class Feed:
                 if series is None or not series.machine.holding:
                     continue
                 if symbol in tails:
-                    self._seen(symbol, series, tails[symbol])
+                    deferred += self._seen(symbol, series, tails[symbol], there.get(symbol, ()))
                 spans, published = series.machine.give_up()
                 self._publish(symbol, series, published, after_hole=bool(spans))
                 for asked in series.asked:
                     self._withdraw(Request(symbol, *asked, urgent=True))
                 for span in spans:
-                    deferred += self._defer(symbol, series, span)
+                    deferred += self._defer(symbol, series, span, f"not obtained within {self.hold_s:g} s")
                 self._settle(symbol, series)
         return deferred
 
@@ -249,26 +267,36 @@ class Feed:
                 series.asked[span] = now_s
                 self._ask(Request(symbol, *span, urgent=True))
 
-    def _seen(self, symbol: str, series: _Series, tail: Tail) -> None:
+    def _seen(self, symbol: str, series: _Series, tail: Tail, there: Container[int]) -> list[Deferred]:
+        """Go on after a newer record of another producer's; what it went on without is deferred."""
         before = series.machine.newest_ms
+        if before is None or tail.open_time_ms <= before:
+            return []
         published = series.machine.seen(tail)
-        newer = before is not None and tail.open_time_ms > before
-        if before is not None and newer:
-            for span, sources in series.filled.items():
-                there = min(span[1], tail.open_time_ms + SECOND_MS) - max(span[0], before + SECOND_MS)
-                if there > 0:
-                    sources["topic"] += there // SECOND_MS
-            series.newest_close_ms = tail.open_time_ms + SECOND_MS - 1
-        self._publish(symbol, series, published, after_hole=newer)
+        deferred = self._passed(symbol, series, (before + SECOND_MS, tail.open_time_ms + SECOND_MS), there)
+        series.newest_close_ms = tail.open_time_ms + SECOND_MS - 1
+        self._publish(symbol, series, published, after_hole=True)
+        return deferred
 
-    def _defer(self, symbol: str, series: _Series, span: GivenUp) -> list[Deferred]:
+    def _passed(self, symbol: str, series: _Series, passed: Span, there: Container[int]) -> list[Deferred]:
+        """The topic's end has passed these seconds: gaps of which all that it passed is there are filled so far, others are deferred."""
+        deferred = []
+        for known in list(series.filled):
+            seconds = range(max(known[0], passed[0]), min(known[1], passed[1]), SECOND_MS)
+            if all(opened in there for opened in seconds):
+                series.filled[known].update({"topic": len(seconds)} if seconds else {})
+            else:
+                deferred += self._defer(symbol, series, GivenUp(*known, None), "the topic goes on without it")
+        return deferred
+
+    def _defer(self, symbol: str, series: _Series, span: GivenUp, reason: str) -> list[Deferred]:
         """Enter what is given up into the ledger as deferred, under the spans that it was detected with."""
-        self._metrics.deferred.inc((span.to_ms - span.from_ms) // SECOND_MS)
-        log.warning("klines deferred", symbol=symbol, from_ms=span.from_ms, to_ms=span.to_ms)
+        log.warning("klines deferred", symbol=symbol, from_ms=span.from_ms, to_ms=span.to_ms, reason=reason)
         deferred = []
         for known in [known for known in series.filled if known[0] < span.to_ms and span.from_ms < known[1]]:
             sources = series.filled.pop(known)
             trades = span.trades if known == (span.from_ms, span.to_ms) else None
+            self._metrics.deferred.inc((known[1] - known[0]) // SECOND_MS)
             self._outlet.gap(
                 symbol,
                 known,
@@ -276,7 +304,7 @@ class Feed:
                 klines=sources.total(),
                 source="+".join(sorted(sources)) or NO_SOURCE,
                 trades=trades,
-                reason=f"not obtained within {self.hold_s:g} s",
+                reason=reason,
             )
             deferred.append(Deferred(symbol, GivenUp(*known, trades)))
         return deferred

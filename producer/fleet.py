@@ -3,12 +3,12 @@
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from queue import SimpleQueue
 
 import structlog
 
-from klinestream.market.continuity import GivenUp, Span
+from klinestream.market.continuity import GivenUp, Span, Tail
 from klinestream.market.errors import BrokerError
 from klinestream.market.events import GapState, Kline
 from klinestream.market.ledger import Ledger
@@ -30,6 +30,8 @@ from producer.tails import Tails
 log = structlog.get_logger()
 
 _TICK_S = 0.1
+# Of a full market's partition some ten thousand records. Holds of others wait for them: what was passed longer ago REST is asked for.
+_READ_MOST_MS = 60_000
 # Together with the rest below the five seconds in which a part ends.
 _JOIN_S = 1.0
 
@@ -108,21 +110,25 @@ class Fleet:
 
     def follow(self, symbols: Iterable[str], ledger: Ledger) -> None:
         """Follow symbols from where the topic ends, and with the gaps that the ledger holds open. Raises BrokerError."""
-        new = sorted(symbols)
+        wanted = set(symbols)
+        new = sorted(wanted)
         tails = self._tails.newest(new)
         detected: dict[str, list[Span]] = defaultdict(list)
         for gap in ledger.open_gaps():
             record = gap.record
+            if record.symbol not in wanted:
+                continue
             if record.state is GapState.DETECTED:
                 detected[record.symbol].append((record.from_ms, record.to_ms))
-            elif record.symbol in new:
+            else:
                 self._backlog.add([Deferred(record.symbol, GivenUp(record.from_ms, record.to_ms, record.trades))])
         by_partition: dict[int, list[str]] = defaultdict(list)
         for symbol in new:
             by_partition[self._partition(symbol)].append(symbol)
+        there = self._there(_firsts(detected, tails), tails)
         with self._changing:
             for partition, mine in by_partition.items():
-                self._feeds[partition].follow(mine, tails, detected)
+                self._backlog.add(self._feeds[partition].follow(mine, tails, detected, there))
                 self._carriers.carry(partition, mine)
 
     def forget(self, symbols: Iterable[str]) -> None:
@@ -199,4 +205,29 @@ class Fleet:
         except BrokerError as error:
             log.warning("topic not read before a hold ends", reason=str(error))
             tails = {}
-        self._backlog.add(feed.expire(expired, tails))
+        self._backlog.add(feed.expire(expired, tails, self._there(expired, tails)))
+
+    def _there(self, since_ms: Mapping[str, int], tails: Mapping[str, Tail]) -> Mapping[str, Container[int]]:
+        """Open times that the topic has of symbols from a time on, where its end has passed that not long ago."""
+        passed = {
+            symbol: from_ms
+            for symbol, from_ms in since_ms.items()
+            if symbol in tails and 0 <= tails[symbol].open_time_ms - from_ms <= _READ_MOST_MS
+        }
+        try:
+            return self._tails.opened(passed) if passed else {}
+        except BrokerError as error:
+            log.warning("topic not read for what another producer wrote", reason=str(error))
+            return {}
+
+
+def _firsts(detected: Mapping[str, Iterable[Span]], tails: Mapping[str, Tail]) -> dict[str, int]:
+    """Symbol → its first missing second that the topic's end hasn't passed too long ago to be read."""
+    found: dict[str, int] = {}
+    for symbol, spans in detected.items():
+        least_ms = tails[symbol].open_time_ms - _READ_MOST_MS if symbol in tails else 0
+        recent = [from_ms for from_ms, _ in spans if from_ms >= least_ms]
+        if recent:
+            found[symbol] = min(recent)
+    return found
+

@@ -20,6 +20,7 @@ import structlog
 from klinestream.market.codec import decode_event, decode_kline
 from klinestream.market.continuity import Tail
 from klinestream.market.errors import RecordError
+from klinestream.market.events import SECOND_MS
 from klinestream.market.topics import KLINES, Topic
 from klinestream.runtime.kafka import Reader, Record, open_reader
 from klinestream.runtime.sections import KafkaConfig
@@ -51,6 +52,20 @@ class Tails:
             for partition, mine in by_partition(symbols, len(bounds)).items():
                 chunks = _Chunks(reader, KLINES.name, partition, *bounds[partition], chunk_size(len(mine)), _tails)
                 found |= _search(chunks, mine, deep)
+        return found
+
+    def opened(self, since_ms: Mapping[str, int]) -> dict[str, set[int]]:
+        """Symbol → open times of its records in the topic, from its time on. For times shortly before the end. Raises BrokerError."""
+        found: dict[str, set[int]] = {symbol: set() for symbol in since_ms}
+        with self._lock, closing(open_reader(self._config, self._client_id)) as reader:
+            bounds = reader.bounds(KLINES.name)
+            for partition, mine in by_partition(since_ms, len(bounds)).items():
+                end = bounds[partition][1]
+                begin = reader.offsets_at(KLINES.name, min(since_ms[symbol] for symbol in mine))[partition]
+                for record in records_between(reader, KLINES.name, partition, begin, end) if begin < end else ():
+                    symbol = (record.key or b"").decode(errors="replace")
+                    if symbol in found:
+                        found[symbol].add(record.timestamp_ms + 1 - SECOND_MS)
         return found
 
 

@@ -1,47 +1,19 @@
 """Klines of REST that trade ids contradict: noticed by the feed, asked for again, put right."""
 
-import time
-from collections.abc import Iterable
-
-import orjson
 import pytest
 
 from klinestream.market.codec import decode_gap, decode_kline
-from klinestream.market.events import GapState, Kline, Origin
-from klinestream.market.topics import FEED_GAPS, KLINE_REPAIRS, KLINES
-from klinestream.runtime.kafka import Record
+from klinestream.market.events import GapState, Kline
+from klinestream.market.topics import FEED_GAPS, KLINE_REPAIRS
 from producer.doubts import Doubts
-from producer.feed import Doubt, Feed
+from producer.feed import Doubt
 from producer.metrics import Metrics
 from producer.outlet import Outlet
 from producer.refill import Request
-from tests.integration.small_exchange import frame
-from tests.klines import START_MS, kline
+from tests.klines import START_MS
+from tests.feeding import Fed, Published, said
 
 AFTER_S = (10.0, 30.0, 120.0)
-BEGIN_S = START_MS // 1000 // 3 * 3 + 1  # a second with a trade, then one with two, then a quiet one
-
-
-class Published:
-    """What was published; keeps `Publisher`."""
-
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-
-    def publish(self, record: Record) -> None:
-        self.records.append(record)
-
-    def queued(self) -> int:
-        return 0
-
-    def flush(self, timeout_s: float) -> None:
-        """Nothing waits."""
-
-    def close(self, timeout_s: float) -> None:
-        """Nothing is open."""
-
-    def of(self, topic: str) -> list[bytes]:
-        return [record.value or b"" for record in self.records if record.topic == topic]
 
 
 class Asking:
@@ -72,10 +44,6 @@ class Asking:
 
     def settled(self, outcome: str) -> float:
         return self.metrics.registry.get_sample_value("klinestream_producer_doubts_settled_total", {"outcome": outcome}) or 0.0
-
-
-def said(second: int, trades: int) -> Kline:
-    return kline(second=second, trades=trades, base_volume=trades, origin=Origin.REST, first_trade_id=None, last_trade_id_within=None)
 
 
 def doubt(*trades: int, expected: int | None) -> Doubt:
@@ -155,46 +123,6 @@ def test_answers_to_others_are_not_taken() -> None:
     asking.doubts.answered(Request("BTCUSDT", START_MS, START_MS + 2000), [said(0, 2)])
     assert not asking.published.records
     assert len(asking.doubts) == 1
-
-
-class Fed:
-    """A feed of one symbol, what it published, asked, and doubts."""
-
-    def __init__(self) -> None:
-        self.published = Published()
-        self.doubts: list[Doubt] = []
-        self.asked: list[Request] = []
-        self.metrics = Metrics()
-        self.feed = Feed(
-            0,
-            Outlet(self.published, "test", "ws://test", self.metrics, lambda: START_MS),
-            self.metrics,
-            hold_s=3.0,
-            ask=self._ask,
-            withdraw=lambda _: None,
-            doubt=self.doubts.append,
-            now_ms=lambda: START_MS + 3_600_000,
-            now_s=time.monotonic,
-        )
-        self.feed.follow(["BTCUSDT"], {}, {})
-
-    def _ask(self, request: Request) -> bool:
-        self.asked.append(request)
-        return True
-
-    def live(self, *seconds: int) -> None:
-        """The exchange's klines of these seconds from the begin on."""
-        for second in seconds:
-            self.feed.take(frame("BTCUSDT", BEGIN_S + second).encode(), set())
-
-    def rest(self, trades: Iterable[int]) -> None:
-        """REST's answer to the newest request, each second with so many trades."""
-        first = (self.asked[-1].from_ms - START_MS) // 1000
-        self.feed.answered(self.asked[-1], [said(first + number, count) for number, count in enumerate(trades)])
-
-    def opened(self) -> list[int]:
-        """Which seconds from the begin on are published."""
-        return [orjson.loads(value)["t"] // 1000 - BEGIN_S for value in self.published.of(KLINES.name)]
 
 
 @pytest.mark.parametrize(("trades", "doubted"), [(2, False), (1, True), (3, True), (0, True)])
