@@ -112,7 +112,7 @@ class Fleet:
         """Follow symbols from where the topic ends, and with the gaps that the ledger holds open. Raises BrokerError."""
         wanted = set(symbols)
         new = sorted(wanted)
-        tails = self._tails.newest(new)
+        tails = self._tails.newest(new, followed=len(self.followed()) + len(new))
         detected: dict[str, list[Span]] = defaultdict(list)
         for gap in ledger.open_gaps():
             record = gap.record
@@ -201,7 +201,7 @@ class Fleet:
         if not expired:
             return
         try:
-            tails = self._tails.newest(expired, deep=False)
+            tails = self._tails.newest(expired, followed=len(feed.streams), deep=False)
         except BrokerError as error:
             log.warning("topic not read before a hold ends", reason=str(error))
             tails = {}

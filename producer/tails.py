@@ -41,17 +41,21 @@ class Tails:
         self._client_id = client_id
         self._lock = threading.Lock()
 
-    def newest(self, symbols: Collection[str], *, deep: bool = True) -> dict[str, Tail]:
+    def newest(self, symbols: Collection[str], *, followed: int = 0, deep: bool = True) -> dict[str, Tail]:
         """Symbol → its newest record, of those that have one; `deep`: wherever in the topic, else only near its end.
 
-        Raises BrokerError.
+        `followed` is how many others may stand in a partition with them: a chunk has to hold some seconds of all. Raises BrokerError.
         """
         with self._lock, closing(open_reader(self._config, self._client_id)) as reader:
             bounds = reader.bounds(KLINES.name)
             found: dict[str, Tail] = {}
             for partition, mine in by_partition(symbols, len(bounds)).items():
-                chunks = _Chunks(reader, KLINES.name, partition, *bounds[partition], chunk_size(len(mine)), _tails)
+                size = chunk_size(max(len(mine), followed))
+                chunks = _Chunks(reader, KLINES.name, partition, *bounds[partition], size, _tails)
                 found |= _search(chunks, mine, deep)
+                lost = sorted(set(mine) - found.keys())
+                if lost and deep:
+                    _log_lost(KLINES, partition, lost)
         return found
 
     def opened(self, since_ms: Mapping[str, int]) -> dict[str, set[int]]:
@@ -97,8 +101,12 @@ def newest_values(
                 if not lost:
                     break
             if lost:
-                log.info("symbols without a record in the topic begin anew", topic=topic.name, partition=partition, symbols=len(lost))
+                _log_lost(topic, partition, sorted(lost))
     return found
+
+
+def _log_lost(topic: Topic, partition: int, lost: list[str]) -> None:
+    log.info("symbols without a record in the topic begin anew", topic=topic.name, partition=partition, symbols=lost[:10], count=len(lost))
 
 
 def _values(records: Iterable[Record], event: type[Any], source: str, symbols: Collection[str], by_arrival: bool) -> dict[str, bytes]:

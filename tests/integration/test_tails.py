@@ -45,6 +45,12 @@ def tails(broker: TestBroker) -> Tails:
     return Tails(kafka(broker.bootstrap_servers), "test")
 
 
+def test_a_symbol_that_comes_back_alone_is_found(tails: Tails) -> None:
+    """It goes on where it was, however few are looked for with it among those that are followed."""
+    found = tails.newest([BACK], followed=OTHERS + 1)
+    assert found[BACK].open_time_ms == START_MS + (ROUNDS - 1) * 1000
+
+
 def test_seconds_that_are_there(tails: Tails) -> None:
     """Each second of a symbol from a time on that is in the topic, and no other; a symbol without any has none."""
     since = START_MS + (ROUNDS - 2) * 1000
