@@ -1,8 +1,8 @@
 """Spans that the feed went on without: fetched for as long as it takes, into the repairs, a chunk at a time.
 
 deferred ─► asked for ─► all of a chunk is there ─► crypto_kline_repairs ─► the next chunk … ─► ledger: repaired
-               ▲  │ incomplete, or another number of trades
-               └──┘ again, ever more seldom; past the patience: ledger: unfillable
+               ▲  │ incomplete, refused, or another number of trades
+               └──┘ again, ever more seldom; past the patience on with the next chunk … ─► ledger: unfillable
 """
 
 import threading
@@ -39,6 +39,8 @@ class _Work:
     again_s: float = 0.0
     pause_s: float = _AGAIN_FIRST_S
     doubts: int = 0
+    missing: str = ""
+    """What the exchange hasn't given by the end of the patience: the first of it."""
     asked: Request | None = field(default=None)
 
     def request(self) -> Request:
@@ -97,23 +99,25 @@ class Backlog:
             if len(found) != (request.to_ms - request.from_ms) // SECOND_MS:
                 if now_s < work.give_up_s:
                     work.retry(now_s)
-                else:
-                    self._finish(work, found, f"the exchange has {len(found)} of the klines from {request.from_ms} on")
-                return
-            if self._doubtful(work, request, found):
+                    return
+                work.missing = work.missing or f"the exchange has {len(found)} of the klines from {request.from_ms} on"
+            elif self._doubtful(work, request, found):
                 work.retry(now_s)
                 return
-            self._take(work, found)
-            work.next_ms, work.asked, work.again_s, work.pause_s = request.to_ms, None, now_s, _AGAIN_FIRST_S
-            if work.next_ms >= work.span[1]:
-                self._finish(work, [], "")
+            self._go_on(work, request, found)
 
     def failed(self, request: Request, reason: str) -> None:
-        """The exchange will not answer a request."""
+        """The exchange will not answer a request now: it may later."""
         with self._lock:
             work = self._asked(request)
-            if work is not None:
-                self._finish(work, [], reason)
+            if work is None:
+                return
+            now_s = self._now_s()
+            if now_s < work.give_up_s:
+                work.retry(now_s)
+                return
+            work.missing = work.missing or reason
+            self._go_on(work, request, [])
 
     def _asked(self, request: Request) -> _Work | None:
         return next((work for work in self._work.values() if work.asked is not None and work.asked.span == request.span), None)
@@ -126,15 +130,22 @@ class Backlog:
         work.doubts += 1
         return work.doubts < _DOUBTS_MOST
 
+    def _go_on(self, work: _Work, request: Request, found: list[Kline]) -> None:
+        """Take what was found of a chunk, all there is, and turn to the next one: what one lacks says nothing of the others."""
+        self._take(work, found)
+        work.next_ms, work.asked, work.again_s, work.pause_s = request.to_ms, None, self._now_s(), _AGAIN_FIRST_S
+        if work.next_ms >= work.span[1]:
+            self._finish(work)
+
     def _take(self, work: _Work, found: list[Kline]) -> None:
         for kline in found:
             self._outlet.repair(kline)
         work.obtained += len(found)
         work.counted += sum(kline.trades for kline in found)
 
-    def _finish(self, work: _Work, rest: list[Kline], missing: str) -> None:
-        self._take(work, rest)
+    def _finish(self, work: _Work) -> None:
         del self._work[work.symbol, work.span]
+        missing = work.missing
         state = GapState.UNFILLABLE if missing else GapState.REPAIRED
         differs = work.trades is not None and work.counted != work.trades
         reason = missing or (f"{work.counted} trades, by their ids {work.trades}" if differs else "")

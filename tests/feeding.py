@@ -6,7 +6,7 @@ import orjson
 
 from klinestream.market.events import Kline, Origin
 from klinestream.market.topics import KLINES
-from klinestream.runtime.kafka import Record
+from klinestream.runtime.kafka import Record, Settled
 from producer.feed import Doubt, Feed
 from producer.metrics import Metrics
 from producer.outlet import Outlet
@@ -18,13 +18,24 @@ BEGIN_S = START_MS // 1000 // 3 * 3 + 1  # a second with a trade, then one with 
 
 
 class Published:
-    """What was published; keeps `Publisher`."""
+    """What was published; keeps `Publisher`. Acknowledged at once where it `stores`, else when told to `store`."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.stores = True
+        self._waiting: list[Settled] = []
 
-    def publish(self, record: Record) -> None:
+    def publish(self, record: Record, settled: Settled | None = None) -> None:
         self.records.append(record)
+        if settled is not None:
+            self._waiting.append(settled)
+        if self.stores:
+            self.store()
+
+    def store(self) -> None:
+        """Acknowledge what waits."""
+        while self._waiting:
+            self._waiting.pop(0)(None, 0, 0)
 
     def queued(self) -> int:
         return 0
