@@ -27,6 +27,8 @@ log = structlog.get_logger()
 
 SAMPLED_MOST = 1000
 """How many records of a symbol a sample holds at most: the first ones."""
+GONE_MOST = 1000
+"""How many symbols that left are remembered, the newest ones: more than one change of a partition removes."""
 CLAIMS_MOST = 1000
 """How many klines of REST are remembered of a symbol while no trade has proved their number: the newest ones."""
 # A kline that has just closed may not be in REST yet; an answer that lacks it, or contradicts the trade ids, is asked for again.
@@ -103,6 +105,7 @@ class Feed:
         self._lock = threading.Lock()
         self._series: dict[str, _Series] = {}
         self._streams: dict[str, str] = {}
+        self._gone: dict[str, str] = {}
         self._holding: set[str] = set()
         self._samples: dict[str, list[Publish[ClosedKline]]] = {}
 
@@ -128,19 +131,27 @@ class Feed:
                 series = _Series(Continuity(tail), symbol.encode(), newest_close_ms)
                 series.filled = {span: Counter() for span in detected.get(symbol, ())}
                 self._series[symbol] = series
+                self._gone.pop(stream_name(symbol), None)
                 deferred += self._passed(symbol, series, (0, newest_close_ms + 1), there.get(symbol, ()))
                 self._settle(symbol, series)
-            self._streams = {stream_name(symbol): symbol for symbol in self._series}
+            self._name_streams()
         return deferred
 
     def forget(self, symbols: Iterable[str]) -> None:
         """Follow these symbols no longer."""
         with self._lock:
             for symbol in symbols:
-                self._series.pop(symbol, None)
+                if self._series.pop(symbol, None) is not None:
+                    self._gone[stream_name(symbol)] = symbol
                 self._holding.discard(symbol)
                 self._samples.pop(symbol, None)
-            self._streams = {stream_name(symbol): symbol for symbol in self._series}
+            for stream in list(self._gone)[:-GONE_MOST]:
+                del self._gone[stream]
+            self._name_streams()
+
+    def _name_streams(self) -> None:
+        """Whose frames are sound: those that were on their way when a symbol left are no dead letters."""
+        self._streams = self._gone | {stream_name(symbol): symbol for symbol in self._series}
 
     def sample(self, symbol: str) -> None:
         """Keep what is published of a symbol from now on, until `sampled`."""
@@ -155,9 +166,9 @@ class Feed:
         return [kline_value(symbol, record) for record in records]
 
     @property
-    def streams(self) -> Mapping[str, str]:
-        """Stream name → symbol."""
-        return self._streams
+    def followed(self) -> list[str]:
+        """All symbols that are followed; from any thread."""
+        return list(self._series)
 
     def ages_s(self) -> dict[str, float]:
         """Symbol → seconds since the close of its newest published kline."""

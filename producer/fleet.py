@@ -159,7 +159,7 @@ class Fleet:
 
     def followed(self) -> list[str]:
         """All symbols that are followed; from any thread, as the next two."""
-        return [symbol for feed in self._feeds for symbol in feed.streams.values()]
+        return [symbol for feed in self._feeds for symbol in feed.followed]
 
     def sample(self, symbol: str) -> None:
         """Keep what is published of a symbol from now on, until `sampled`."""
@@ -201,7 +201,7 @@ class Fleet:
         if not expired:
             return
         try:
-            tails = self._tails.newest(expired, followed=len(feed.streams), deep=False)
+            tails = self._tails.newest(expired, followed=len(feed.followed), deep=False)
         except BrokerError as error:
             log.warning("topic not read before a hold ends", reason=str(error))
             tails = {}
