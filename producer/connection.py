@@ -197,7 +197,9 @@ class Connection(threading.Thread):
                 found = self._hand_over(session)
                 if found is None:
                     return End.CLOSED if not self._stopped.is_set() else None
-                session, planned_s = found, self._planned_s()
+                # An old session that had to stay is as near its end as before.
+                planned_s = self._planned_s() if found is not session else time.monotonic() + _REPLACED_EVERY_S
+                session = found
 
     def _ended(self, event: _Ended) -> End:
         """Forget a session that has ended. Raises the error that it ended with."""
@@ -248,7 +250,7 @@ class Connection(threading.Thread):
             return self._open()
         ages = self._dialect.ages_s()
         new = self._open()
-        wanted = {symbol for symbol in self.symbols if ages.get(symbol, self._config.stall_s) < self._config.stall_s}
+        wanted = {symbol for symbol in list(self.symbols) if ages.get(symbol, self._config.stall_s) < self._config.stall_s}
         while not wanted <= new.proved and time.monotonic() < until_s:
             event = self._event(_PROOF_TICK_S)
             if isinstance(event, _Stop):

@@ -9,16 +9,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from queue import SimpleQueue
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
 from klinestream.runtime.sections import ProducerConfig
 from producer.connection import Connection
 from producer.dialect import Manners
 from producer.feed_metrics import FeedMetrics
+from producer.frames import Shutdown
 from tests.eventually import eventually
 
 SOON_S = 40.0
@@ -40,9 +43,10 @@ class Speech:
     def interrupted(self) -> None:
         self.interruptions += 1
 
-    def take(self, raw: bytes, proved: set[str]) -> None:
+    def take(self, raw: bytes, proved: set[str]) -> Shutdown | None:
         self.taken.append(raw)
         proved.add("A")
+        return None
 
     def ages_s(self) -> Mapping[str, float]:
         return {"A": 0.0, "B": 3600.0}
@@ -54,11 +58,21 @@ class Venue:
     def __init__(self) -> None:
         self.open = self.most = self.opened = 0
         self.asked: list[str] = []
+        self.refuses = False
+        """Whoever comes while another one is open."""
+        self.refused = 0
         self._lock = threading.Lock()
-        self._server = serve(self._listen, "127.0.0.1", 0, compression=None, ping_interval=None, close_timeout=1)
+        manners: dict[str, Any] = {"compression": None, "ping_interval": None, "close_timeout": 1}
+        self._server = serve(self._listen, "127.0.0.1", 0, process_request=self._judge, **manners)
         self.url = f"ws://127.0.0.1:{self._server.socket.getsockname()[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
+
+    def _judge(self, connection: ServerConnection, _request: Request) -> Response | None:
+        if not (self.refuses and self.open):
+            return None
+        self.refused += 1
+        return connection.respond(503, "")
 
     def _listen(self, connection: ServerConnection) -> None:
         with self._lock:
@@ -110,6 +124,27 @@ def test_a_venue_that_allows_one_connection_never_sees_two(venue: Venue) -> None
     assert venue.most == 1
     assert venue.asked[:6] == ["SUBSCRIBE A", "SUBSCRIBE B"] * 3
     assert metrics.registry.get_sample_value("klinestream_feed_hand_overs_total", {"outcome": "replaced"}) >= 2  # type: ignore[operator]
+
+
+class Retiring(Speech):
+    """One of which the venue says at once that the connection is about to end."""
+
+    def take(self, raw: bytes, proved: set[str]) -> Shutdown | None:
+        super().take(raw, proved)
+        return Shutdown() if len(self.taken) == 1 else None
+
+
+def test_a_hand_over_that_failed_is_tried_again(venue: Venue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the next session is refused the old one goes on, and the next try doesn't wait for the length of a session."""
+    monkeypatch.setattr("producer.connection._REPLACED_EVERY_S", 0.2)
+    metrics = FeedMetrics("test", "test")
+    venue.refuses = True
+    with connected(Retiring(Manners(venue.url, sparse=True, request_pause_s=0.0)), metrics, session_s=3600.0):
+        eventually(lambda: venue.refused >= 2, SOON_S, "it is tried again")
+        assert venue.opened == 1
+        venue.refuses = False
+        eventually(lambda: venue.opened == 2 and venue.open == 1, SOON_S, "it is handed over")
+    assert metrics.registry.get_sample_value("klinestream_feed_hand_overs_total", {"outcome": "proved"}) == 1
 
 
 def test_silence_that_a_pong_breaks_is_no_fault(venue: Venue) -> None:
