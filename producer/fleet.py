@@ -230,4 +230,3 @@ def _firsts(detected: Mapping[str, Iterable[Span]], tails: Mapping[str, Tail]) -
         if recent:
             found[symbol] = min(recent)
     return found
-

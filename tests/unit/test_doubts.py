@@ -10,8 +10,8 @@ from producer.feed import Doubt
 from producer.metrics import Metrics
 from producer.outlet import Outlet
 from producer.refill import Request
-from tests.klines import START_MS
 from tests.feeding import Fed, Published, said
+from tests.klines import START_MS
 
 AFTER_S = (10.0, 30.0, 120.0)
 

@@ -30,9 +30,7 @@ def tail(second: int) -> Tail:
 def told(fed: Fed) -> list[tuple[str, int, int, int, str]]:
     """The ledger: state, seconds from the begin, klines, source."""
     entries = map(decode_gap, fed.published.of(FEED_GAPS.name))
-    return [
-        (one.state.value, one.from_ms // 1000 - BEGIN_S, one.to_ms // 1000 - BEGIN_S, one.klines, one.source) for one in entries
-    ]
+    return [(one.state.value, one.from_ms // 1000 - BEGIN_S, one.to_ms // 1000 - BEGIN_S, one.klines, one.source) for one in entries]
 
 
 @pytest.mark.parametrize(
