@@ -48,6 +48,8 @@ class _Series:
     """Gap → when REST was asked for it the last time."""
     filled: dict[Span, Counter[str]] = field(default_factory=dict)
     """Gap that is in the ledger and not settled → where what was published of it came from."""
+    uncounted: set[Span] = field(default_factory=set)
+    """Those of them for which REST gave klines whose number of trades no id told."""
     claims: list[Publish[ClosedKline]] = field(default_factory=list)
     """Klines of REST that are published, and whose number of trades no trade has proved yet."""
 
@@ -306,6 +308,7 @@ class Feed:
         deferred = []
         for known in [known for known in series.filled if known[0] < span.to_ms and span.from_ms < known[1]]:
             sources = series.filled.pop(known)
+            series.uncounted.discard(known)
             trades = span.trades if known == (span.from_ms, span.to_ms) else None
             self._metrics.deferred.inc((known[1] - known[0]) // SECOND_MS)
             self._outlet.gap(
@@ -329,6 +332,8 @@ class Feed:
             known = _within((opened, opened + SECOND_MS), series.filled) if series.filled else None
             if known is not None:
                 series.filled[known][record.origin.value] += 1
+                if record.origin is Origin.REST and not record.counted:
+                    series.uncounted.add(known)
             elif record.origin is Origin.DERIVED:
                 quiet = (quiet[0] if quiet else opened, opened + SECOND_MS)
                 continue
@@ -381,12 +386,13 @@ class Feed:
 
     def _settle(self, symbol: str, series: _Series) -> None:
         """Enter into the ledger what is no longer missing."""
-        newest, unproved = series.machine.newest_ms, series.machine.unproved
+        newest = series.machine.newest_ms
         for span in [span for span in series.filled if newest is not None and newest >= span[1] - SECOND_MS]:
             sources = series.filled.pop(span)
             for source, klines in sources.items():
                 self._metrics.refilled.labels(source).inc(klines)
-            proved = "topic" not in sources and (unproved is None or unproved[1] <= span[0])
+            proved = "topic" not in sources and span not in series.uncounted
+            series.uncounted.discard(span)
             self._outlet.gap(
                 symbol, span, GapState.REFILLED, klines=sources.total(), source="+".join(sorted(sources)) or NO_SOURCE, proved=proved
             )

@@ -21,6 +21,7 @@ from klinestream.market.events import (
     Kline,
     Origin,
     PipelineEvent,
+    Proof,
     binance_proof,
     gap_id,
 )
@@ -141,7 +142,8 @@ class Outlet(AnyOutlet):
 def kline_value(symbol: str, record: Publish[ClosedKline]) -> bytes:
     """The value of a record of Binance's feed, as `codec.encode_kline` would write it."""
     newest: dict[str, Any] = {"last_trade_id": record.last_trade_id, "origin": record.origin}
-    newest |= {"source": BINANCE, "proof": binance_proof(record.last_trade_id, record.origin)}
+    counts = record.counted or record.origin is not Origin.REST  # else no id has told its number of trades yet
+    newest |= {"source": BINANCE, "proof": binance_proof(record.last_trade_id, record.origin) if counts else Proof.NONE}
     if record.kline is not None and record.origin is Origin.LIVE:  # nearly all
         return orjson.dumps(record.kline.wire | newest)
     own = {"f": record.first_trade_id, "L": record.last_trade_id_within} | newest

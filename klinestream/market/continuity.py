@@ -69,6 +69,8 @@ class Publish(Generic[S]):
     first_trade_id: int | None
     last_trade_id_within: int | None
     last_trade_id: int | None
+    counted: bool = False
+    """Of REST, with as many trades as ids were missing when it was published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +226,8 @@ class Continuity(Generic[S]):
             self._last_trade_id = self._held[end].first_trade_id - 1 - answered
         elif missing is None and self._last_trade_id is not None and answered:
             self.unproved = (self.unproved[0] if self.unproved else begin, end)
-        return [self._as_live(self._held.pop(t)) if t in self._held else self._as_rest(self._fetched[t]) for t in between]
+        counted = missing is not None
+        return [self._as_live(self._held.pop(t)) if t in self._held else self._as_rest(self._fetched[t], counted) for t in between]
 
     def _missing_trades(self, end: int) -> int | None:
         """How many trades lie between the newest published one and those of a held kline; None if nobody knows."""
@@ -245,7 +248,7 @@ class Continuity(Generic[S]):
             self._last_trade_id = last
         return self._publish(kline.open_time_ms, kline, kline.close, Origin.LIVE, first, last)
 
-    def _as_rest(self, kline: S) -> Publish[S]:
+    def _as_rest(self, kline: S, counted: bool) -> Publish[S]:
         """REST tells how many trades there were, and the ids follow from those before."""
         before = self._last_trade_id
         first: int | None = -1
@@ -255,7 +258,9 @@ class Continuity(Generic[S]):
         elif kline.trades and before is not None:
             first, last = before + 1, before + kline.trades
             self._last_trade_id = last
-        return self._publish(kline.open_time_ms, kline, kline.close, Origin.REST, first, last)
+        record = self._publish(kline.open_time_ms, kline, kline.close, Origin.REST, first, last)
+        record.counted = counted
+        return record
 
     def _as_derived(self, opened: int) -> Publish[S]:
         return self._publish(opened, None, self._close, Origin.DERIVED, -1, -1)

@@ -78,7 +78,7 @@ def test_closed_kline_is_what_the_codec_makes_of_it() -> None:
 def test_every_origin_gives_the_codecs_bytes() -> None:
     """A kline of REST, whose ids follow from those before, and a derived quiet second are written as the codec writes them."""
     plain = codec.kline_from(KLINE | {"f": None, "L": None, "last_trade_id": None, "origin": Origin.REST})
-    found = kline_value("BTCUSDT", Publish(plain.open_time_ms, closed(plain), "0.00200000", Origin.REST, 100, 200, 200))
+    found = kline_value("BTCUSDT", Publish(plain.open_time_ms, closed(plain), "0.00200000", Origin.REST, 100, 200, 200, counted=True))
     known = replace(plain, first_trade_id=100, last_trade_id_within=200, last_trade_id=200, proof=Proof.COUNT)
     assert found == codec.encode_kline(known)
     quiet = orjson.loads(found) | dict.fromkeys("ohl", "0.00200000") | dict.fromkeys("vqVQ", "0.00000000") | {"n": 0, "f": -1, "L": -1}
