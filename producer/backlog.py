@@ -14,7 +14,7 @@ import structlog
 from klinestream.market.continuity import Span
 from klinestream.market.events import NO_SOURCE, SECOND_MS, GapState, Kline
 from producer.feed import Deferred
-from producer.outlet import Outlet
+from producer.outlet import Outlet, Stored
 from producer.refill import SPAN_MOST_MS, Request
 
 log = structlog.get_logger()
@@ -42,6 +42,13 @@ class _Work:
     missing: str = ""
     """What the exchange hasn't given by the end of the patience: the first of it."""
     asked: Request | None = field(default=None)
+    stored: Stored = field(default_factory=Stored)
+    """Its repairs."""
+
+    @property
+    def fetched(self) -> bool:
+        """No chunk is left."""
+        return self.next_ms >= self.span[1]
 
     def request(self) -> Request:
         """For the next chunk."""
@@ -78,11 +85,13 @@ class Backlog:
         return len(self._work)
 
     def tick(self) -> None:
-        """Ask for what is due."""
+        """Tell what is settled, and ask for what is due. Raises DeliveryError if a repair is lost."""
         now_s = self._now_s()
         with self._lock:
+            for work in [work for work in self._work.values() if work.fetched]:
+                self._settle_if_stored(work)
             for work in self._work.values():
-                if now_s >= work.again_s:
+                if now_s >= work.again_s and not work.fetched:
                     work.asked = work.request()
                     if not self._ask(work.asked):
                         return  # the queue is full: later
@@ -134,16 +143,19 @@ class Backlog:
         """Take what was found of a chunk, all there is, and turn to the next one: what one lacks says nothing of the others."""
         self._take(work, found)
         work.next_ms, work.asked, work.again_s, work.pause_s = request.to_ms, None, self._now_s(), _AGAIN_FIRST_S
-        if work.next_ms >= work.span[1]:
-            self._finish(work)
+        if work.fetched:
+            self._settle_if_stored(work)
 
     def _take(self, work: _Work, found: list[Kline]) -> None:
         for kline in found:
-            self._outlet.repair(kline)
+            self._outlet.repair(kline, work.stored)
         work.obtained += len(found)
         work.counted += sum(kline.trades for kline in found)
 
-    def _finish(self, work: _Work) -> None:
+    def _settle_if_stored(self, work: _Work) -> None:
+        """Tell what became of a span, but not before its repairs are stored: whoever is killed until then fetches it again."""
+        if not work.stored.yet():
+            return
         del self._work[work.symbol, work.span]
         missing = work.missing
         state = GapState.UNFILLABLE if missing else GapState.REPAIRED

@@ -8,6 +8,8 @@ doubtful ─► 10 s ─► REST again ─► the trades that the ids tell ─�
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import structlog
 
@@ -15,7 +17,7 @@ from klinestream.market.events import SECOND_MS, GapState, Kline
 from klinestream.market.reconcile import differences
 from producer.feed import Doubt
 from producer.metrics import Metrics
-from producer.outlet import Outlet
+from producer.outlet import Outlet, Stored
 from producer.refill import SPAN_MOST_MS, Request
 
 log = structlog.get_logger()
@@ -57,6 +59,7 @@ class Doubts:
         self._after_s = after_s
         self._lock = threading.Lock()
         self._work: dict[tuple[str, int, int], _Work] = {}
+        self._corrected: list[tuple[Stored, Callable[[], None]]] = []
 
     def __len__(self) -> int:
         """How many are not settled yet."""
@@ -73,9 +76,10 @@ class Doubts:
             self._work.setdefault(request.span, _Work(doubt, request, now_s, now_s + self._after_s[0]))
 
     def tick(self) -> None:
-        """Ask for what is due."""
+        """Tell what is corrected, and ask for what is due. Raises DeliveryError if a repair is lost."""
         now_s = self._now_s()
         with self._lock:
+            self._tell_what_is_stored()
             for work in self._work.values():
                 if now_s >= work.due_s:
                     if not self._ask(work.request):
@@ -116,15 +120,26 @@ class Doubts:
     def _correct(self, doubt: Doubt, said: dict[int, Kline], proved: bool) -> int:
         """Publish what the exchange says otherwise now; how many klines that are."""
         wrong = [kline for kline in doubt.published if kline.open_time_ms in said and differences(kline, said[kline.open_time_ms])]
+        stored = Stored()
         for kline in wrong:
-            self._outlet.repair(said[kline.open_time_ms])
+            self._outlet.repair(said[kline.open_time_ms], stored)
         if wrong:
             span = wrong[0].open_time_ms, wrong[-1].open_time_ms + SECOND_MS
             reason = "published from REST with other trades than their ids tell"
-            self._outlet.gap(
-                doubt.symbol, span, GapState.REPAIRED, klines=len(wrong), source="rest", proved=proved, trades=doubt.trades, reason=reason
-            )
+            told: dict[str, Any] = {"klines": len(wrong), "source": "rest", "proved": proved, "trades": doubt.trades, "reason": reason}
+            self._corrected.append((stored, partial(self._outlet.gap, doubt.symbol, span, GapState.REPAIRED, **told)))
+            self._tell_what_is_stored()
         return len(wrong)
+
+    def _tell_what_is_stored(self) -> None:
+        """The ledger says that something is repaired when its repairs are there, not before."""
+        waiting = []
+        for stored, tell in self._corrected:
+            if stored.yet():
+                tell()
+            else:
+                waiting.append((stored, tell))
+        self._corrected = waiting
 
     def _settle(self, doubt: Doubt, request: Request, outcome: str, corrected: int) -> None:
         self._metrics.doubts_settled.labels(outcome).inc()

@@ -1,5 +1,6 @@
 """What the producer writes: each kind of record in one place, from what was decided to the bytes."""
 
+import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -9,6 +10,7 @@ from prometheus_client import Counter
 
 from klinestream.market.codec import encode_event, encode_kline
 from klinestream.market.continuity import Publish, Span
+from klinestream.market.errors import DeliveryError
 from klinestream.market.events import (
     BINANCE,
     KLINE_INTERVAL,
@@ -36,7 +38,7 @@ from klinestream.market.topics import (
     SCHEMA_HEADER,
     SCHEMA_VERSION,
 )
-from klinestream.runtime.kafka import Publisher, Record
+from klinestream.runtime.kafka import Publisher, Record, Settled
 from producer.frames import ClosedKline
 from producer.metrics import Metrics
 
@@ -49,6 +51,34 @@ _CLOSE_COLUMN = 6
 
 def _nobody(*_told: object) -> None:
     pass
+
+
+class Stored:
+    """Whether the broker has all of some records. Thread-safe."""
+
+    def __init__(self) -> None:
+        """There are none yet."""
+        self._lock = threading.Lock()
+        self._awaited = 0
+        self._lost: str | None = None
+
+    def one_more(self) -> Settled:
+        """What to publish a further record with."""
+        with self._lock:
+            self._awaited += 1
+        return self._settled
+
+    def yet(self) -> bool:
+        """Whether it has. Raises DeliveryError if one is lost."""
+        with self._lock:
+            if self._lost is not None:
+                raise DeliveryError(self._lost)
+            return not self._awaited
+
+    def _settled(self, lost: str | None, _partition: int, _offset: int) -> None:
+        with self._lock:
+            self._awaited -= 1
+            self._lost = self._lost or lost
 
 
 class OutletMetrics(Protocol):
@@ -81,8 +111,11 @@ class AnyOutlet:
         self._send(PIPELINE_EVENTS.name, component, encode_event(PipelineEvent(component, event, now_ms, detail)), now_ms)
 
     def _send(self, topic: str, key: str | None, value: bytes, time_ms: int) -> None:
+        self._publisher.publish(self._record(topic, key, value, time_ms))
+
+    def _record(self, topic: str, key: str | None, value: bytes, time_ms: int) -> Record:
         headers = (SCHEMA, (PUBLISHED_HEADER, b"%d" % self._now_ms()))
-        self._publisher.publish(Record(topic, key.encode() if key else None, value, time_ms, headers))
+        return Record(topic, key.encode() if key else None, value, time_ms, headers)
 
 
 class Outlet(AnyOutlet):
@@ -108,9 +141,13 @@ class Outlet(AnyOutlet):
         value = kline_value(symbol, record)
         self._publisher.publish(Record(KLINES.name, key, value, close_time_ms, (SCHEMA, (PUBLISHED_HEADER, b"%d" % now_ms))))
 
-    def repair(self, kline: Kline) -> None:
-        """A second that came too late for the feed, or that the exchange says otherwise."""
-        self._send(KLINE_REPAIRS.name, kline.symbol, encode_kline(kline), kline.close_time_ms)
+    def repair(self, kline: Kline, stored: Stored | None = None) -> None:
+        """A second that came too late for the feed, or that the exchange says otherwise; where `stored` is given its loss raises there."""
+        record = self._record(KLINE_REPAIRS.name, kline.symbol, encode_kline(kline), kline.close_time_ms)
+        if stored is None:
+            self._publisher.publish(record)
+        else:
+            self._publisher.publish(record, stored.one_more())
         self._metrics.repaired.inc()
         self.on_repair(kline)
 

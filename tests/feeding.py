@@ -32,10 +32,10 @@ class Published:
         if self.stores:
             self.store()
 
-    def store(self) -> None:
-        """Acknowledge what waits."""
+    def store(self, lost: str | None = None) -> None:
+        """Acknowledge what waits, or say why it is lost."""
         while self._waiting:
-            self._waiting.pop(0)(None, 0, 0)
+            self._waiting.pop(0)(lost, 0, 0)
 
     def queued(self) -> int:
         return 0

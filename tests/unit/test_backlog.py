@@ -1,7 +1,10 @@
 """Deferred spans: fetched chunk by chunk into the repairs, for as long as the patience lasts, and told when they are stored."""
 
+import pytest
+
 from klinestream.market.codec import decode_gap, decode_kline
 from klinestream.market.continuity import GivenUp
+from klinestream.market.errors import DeliveryError
 from klinestream.market.events import FeedGap, GapState
 from klinestream.market.topics import FEED_GAPS, KLINE_REPAIRS
 from producer.backlog import Backlog
@@ -91,3 +94,29 @@ def test_refusals_end_with_the_patience() -> None:
     fetching.backlog.failed(fetching.after(PATIENCE_S + 1), "no such symbol")
     (entry,) = fetching.told()
     assert (entry.state, entry.klines, entry.reason) == (GapState.UNFILLABLE, 0, "no such symbol")
+
+
+def test_repaired_is_told_when_the_repairs_are_stored() -> None:
+    """A producer that is killed before that finds the span deferred, and fetches it again."""
+    fetching = Fetching(2)
+    fetching.published.stores = False
+    fetching.after(0)
+    fetching.answer()
+    assert fetching.repaired() == [0, 1]
+    assert not fetching.told()
+    assert len(fetching.backlog) == 1
+    fetching.published.store()
+    assert [entry.state for entry in fetching.told()] == [GapState.REPAIRED]
+    assert len(fetching.backlog) == 0
+
+
+def test_a_lost_repair_is_no_repair() -> None:
+    """It ends the producer, and the span stays deferred."""
+    fetching = Fetching(2)
+    fetching.published.stores = False
+    fetching.after(0)
+    fetching.answer()
+    fetching.published.store("the broker says no")
+    with pytest.raises(DeliveryError, match="the broker says no"):
+        fetching.backlog.tick()
+    assert not fetching.published.of(FEED_GAPS.name)

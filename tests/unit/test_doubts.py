@@ -72,6 +72,20 @@ def test_a_proved_answer_corrects() -> None:
     assert asking.settled("corrected") == 1
 
 
+def test_corrected_is_told_when_the_repairs_are_stored() -> None:
+    """Not before: a producer that is killed until then has repaired nothing."""
+    asking = Asking()
+    asking.published.stores = False
+    asking.doubts.add(doubt(2, expected=3))
+    asking.after(10)
+    asking.answer(said(0, 3))
+    assert len(asking.published.of(KLINE_REPAIRS.name)) == 1
+    assert not asking.published.of(FEED_GAPS.name)
+    asking.published.store()
+    asking.after(11)
+    assert len(asking.published.of(FEED_GAPS.name)) == 1
+
+
 def test_an_exchange_that_stays_with_it_is_not_asked_for_ever() -> None:
     """After three answers that the ids contradict it is counted as unexplained, and nothing was published."""
     asking = Asking()
