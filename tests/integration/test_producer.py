@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from klinestream.market.codec import decode_gap
+from klinestream.market.codec import decode_gap, kline_from
 from klinestream.market.events import Kline
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import DEAD_LETTERS, FEED_GAPS, KLINE_REPAIRS, KLINES, PIPELINE_EVENTS
@@ -20,9 +20,10 @@ from klinestream.runtime.kafka import Reader, open_reader
 from klinestream.runtime.sections import KafkaConfig
 from tests.eventually import eventually
 from tests.integration.running_producer import SOON_S, START_S, RunningProducer, Since, create_topics, empty_topics, now_s, seconds
-from tests.integration.small_exchange import SYMBOLS, SmallExchange, frame
+from tests.integration.small_exchange import SYMBOLS, SmallExchange, frame, kline
 from tests.ports import free_ports
 from tests.stack import TestBroker
+from tests.topics import publish, record_of
 
 
 @pytest.fixture
@@ -259,6 +260,26 @@ def test_two_producers_leave_no_hole(
     values = [record.value for record in since.of(KLINES.name)]
     assert len(set(values)) == 10
     assert [orjson.loads(value or b"")["t"] // 1000 for value in dict.fromkeys(values)] == [*range(begin, begin + 10)]
+
+
+def test_what_another_producer_went_on_without_is_no_refill(
+    config: dict[str, dict[str, Any]], start: Start, exchange: SmallExchange, reader: Reader, broker: TestBroker
+) -> None:
+    """When a hold ends, seconds that another producer published are refilled; those that it missed too are deferred, and repaired."""
+    config["producer"]["hold_s"] = 5.0
+    start(config)
+    since, begin = Since(reader), now_s() // 3 * 3 + 1
+    exchange.withheld = {begin + 1, begin + 2}
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        exchange.say(symbol, frame(symbol, begin), frame(symbol, begin + 3))
+    entries(since, 2)
+    others = [("BTCUSDT", second) for second in range(1, 5)] + [("ETHUSDT", second) for second in range(3, 5)]
+    unknown = {"last_trade_id": None, "origin": "live"}
+    publish(broker.bootstrap_servers, [record_of(kline_from(kline(symbol, begin + second) | unknown)) for symbol, second in others])
+    assert sorted(entries(since, 4)[2:]) == [("deferred", 0, "none", False), ("refilled", 2, "topic", False)]
+    exchange.withheld = set()
+    assert entries(since, 5)[4] == ("repaired", 2, "rest", False)
+    assert {record.key for record in since.of(KLINE_REPAIRS.name)} == {b"ETHUSDT"}
 
 
 def test_symbols_change_while_it_runs(config: dict[str, dict[str, Any]], start: Start, exchange: SmallExchange, broker: TestBroker) -> None:
