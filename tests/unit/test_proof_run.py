@@ -1,13 +1,17 @@
 """The proof as a part that stays: stretch after stretch, on from where it stopped, and with metrics that tell."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
+import pytest
 from typer.testing import CliRunner
 
 from klinestream.cli.main import app
-from klinestream.market.topics import CANDLES, INDICATORS, WINDOWS
+from klinestream.market.errors import ArchiveError
+from klinestream.market.topics import CANDLES, INDICATORS, KLINES, WINDOWS
 from klinestream.replay.proof.metrics import ProofMetrics
 from klinestream.replay.proof.run import Follower
 from klinestream.runtime.config import Config
@@ -38,6 +42,43 @@ def test_it_proves_each_stretch_once_it_is_complete_and_goes_on_after_a_restart(
         STRETCHES - 1,
     )
     assert again.faults == ()
+
+
+@contextmanager
+def unreadable(files: Iterable[Path]) -> Iterator[None]:
+    """The data of these files can't be read, though what they hold can be listed: as if they became one in that very moment."""
+    kept = {path: path.read_bytes() for path in files}
+    for path, body in kept.items():
+        path.write_bytes(body[:4] + bytes(len(body) // 4) + body[4 + len(body) // 4 :])
+    yield
+    for path, body in kept.items():
+        path.write_bytes(body)
+
+
+@pytest.mark.parametrize("keep", [0, 3])
+def test_a_stretch_that_could_not_be_read_is_proved_at_the_next_look(tmp_path: Path, configured: Callable[..., Config], keep: int) -> None:
+    """Candles that can't be read after the windows were gone through leave no half of a state, with snapshots and without."""
+    archived(tmp_path, published(market()))
+    proof = {"stretch_s": LENGTH_MS // 1000, "keep_snapshots": keep}
+    follower = Follower(configured(archive={"url": str(tmp_path)}, proof=proof), metrics := ProofMetrics())
+    for _ in range(STRETCHES):
+        with unreadable((tmp_path / CANDLES.name).rglob("*.parquet")), pytest.raises(ArchiveError, match="can't be read"):
+            follower.step(LATER_MS)
+        assert follower.step(LATER_MS)
+    assert (told(metrics, "equal_total"), told(metrics, "different_total")) == (480 * STRETCHES, 0)
+
+
+def test_where_an_archive_begins_is_asked_of_the_files_that_count(tmp_path: Path, configured: Callable[..., Config]) -> None:
+    """A file that became part of another may go at any moment: it isn't opened. One that can't be read is an ArchiveError."""
+    files = archived(tmp_path, published(market()), 120)
+    first = next(span for span in files.spans(KLINES.name) if not span.first)
+    Path(tmp_path, replace(first, end=5).path).write_bytes(b"gone")
+    follower = Follower(configured(archive={"url": str(tmp_path)}, proof={"stretch_s": LENGTH_MS // 1000}), ProofMetrics())
+    assert follower.step(LATER_MS)
+    with unreadable([tmp_path / first.path]), pytest.raises(ArchiveError, match="can't be read"):
+        follower.step(LATER_MS)
+    assert follower.step(LATER_MS)
+    assert follower.faults == ()
 
 
 def test_a_difference_is_counted_and_said_and_leaves_no_snapshot(tmp_path: Path, configured: Callable[..., Config]) -> None:

@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from klinestream.archive.files import Files
+from klinestream.archive.files import Files, current
 from klinestream.market.batch import KlineBatch, from_klines
 from klinestream.market.candle_engine import CandleSettings
 from klinestream.market.decimals import Ints
+from klinestream.market.errors import ArchiveError
 from klinestream.market.events import SECOND_MS
 from klinestream.market.intervals import INTERVALS, MINUTE_MS
 from klinestream.market.partitions import partition_of
@@ -99,7 +100,7 @@ class Prover:
     symbols: Symbols = field(default_factory=Symbols)
     state: State | None = None
     reached_ms: int = -1
-    """Where the state stands."""
+    """Where the state stands; -1: nowhere that one could go on from."""
     beginnings: dict[str, int] = field(default_factory=dict)
     """Symbol → where the archive's klines of its partition begin."""
 
@@ -107,7 +108,10 @@ class Prover:
         """Compare all that was published of a stretch. Raises ArchiveError."""
         wanted = self._wanted(span)
         self.beginnings = self._find_beginnings(wanted)
-        if self.state is None or self.reached_ms != span[0]:
+        goes_on = self.state is not None and self.reached_ms == span[0]
+        # Until it is through, the state stands somewhere within: after an error it is no place to go on from.
+        self.reached_ms = -1
+        if not goes_on:
             self._begin(span, wanted)
         found = {topic: Compared() for topic in TOPICS}
         for group in _groups(wanted):
@@ -125,13 +129,12 @@ class Prover:
         return self.state
 
     def _find_beginnings(self, wanted: Iterable[str]) -> dict[str, int]:
-        spans = self.files.spans(KLINES.name)
+        spans = current(self.files.spans(KLINES.name))
         count = max([KLINES.partitions, *(span.partition + 1 for span in spans)])
         first: dict[int, int] = {}
-        for partition in range(count):
-            mine = sorted(span for span in spans if span.partition == partition)
-            if mine:
-                first[partition] = _least_time(self.files, mine[0].path)
+        for span in spans:
+            if span.partition not in first:
+                first[span.partition] = _least_time(self.files, span.path)
         return {symbol: first.get(partition_of(symbol, count), 2**62) for symbol in wanted}
 
     def feed(self, symbols: Iterable[str], span: Span) -> tuple[KlineBatch, dict[str, int]]:
@@ -181,8 +184,11 @@ def _groups(names: list[str]) -> Iterator[list[str]]:
 
 
 def _least_time(files: Files, place: str) -> int:
-    with files.open(place) as file:
-        times = pq.ParquetFile(file).read(columns=["open_time_ms"]).column(0)
+    try:
+        with files.open(place) as file:
+            times = pq.ParquetFile(file).read(columns=["open_time_ms"]).column(0)
+    except (OSError, pa.ArrowException) as error:
+        raise ArchiveError(f"{place} can't be read ({error}): `klinestream archive verify` tells what is wrong") from None
     return int(pc.min(times).as_py() or 0)
 
 
