@@ -321,7 +321,7 @@ CREATE TABLE IF NOT EXISTS `klinestream`.candles
     `complete` Bool CODEC(ZSTD(1)),
     `origin` LowCardinality(String) CODEC(ZSTD(1)),
     `revision` Int64 CODEC(T64, ZSTD(1)),
-    `version` UInt64 MATERIALIZED toUInt64(`revision`) CODEC(ZSTD(1))
+    `version` UInt128 MATERIALIZED bitShiftLeft(toUInt128(`revision`), 64) + toUInt128(`klines`) CODEC(ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY toYYYYMM(`open_time`)

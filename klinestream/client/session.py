@@ -20,6 +20,8 @@ _TIMES = {"windows": "window_end", "provisional": "T", "books": "E"}
 Record = dict[str, Any]
 _Series = tuple[str, str, str]
 _Identity = tuple[int, str, str]
+_Rank = tuple[int, int, int]
+"""Revision, klines, since: of candles the one of more klines counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Session:
     """Whether the server has taken the subscription, on the present connection."""
     warning: str = ""
     """The last error that the server has told since."""
-    _held: dict[_Series, dict[_Identity, tuple[int, int]]] = field(default_factory=dict)
+    _held: dict[_Series, dict[_Identity, _Rank]] = field(default_factory=dict)
 
     def subscribe(self) -> str:
         """The message with which each connection begins."""
@@ -101,10 +103,10 @@ def _object(text: str | bytes) -> dict[str, Any]:
     return message
 
 
-def _keep(held: dict[_Identity, tuple[int, int]], kind: str, record: Record) -> bool:
+def _keep(held: dict[_Identity, _Rank], kind: str, record: Record) -> bool:
     """Remember a record; False if it, or one that counts more, was there before."""
     identity = record[_TIMES.get(kind, "t")], record.get("rule", ""), record.get("side", "")
-    rank = record.get("revision", 0), -record.get("since", 0)
+    rank = record.get("revision", 0), record.get("klines", 0), -record.get("since", 0)
     before = held.get(identity)
     if before is not None and before >= rank:
         return False

@@ -1,6 +1,6 @@
 """Which topics become tables of a database, and how: made from the one definition of each event.
 
-    topic ─► records, repeated and corrected ─► one row an identity: the highest revision, then the earliest since
+    topic ─► records, repeated and corrected ─► one row an identity: the highest revision, then the earliest since or the most klines
 
 Names and kinds of columns are the events' own: a field's name, but a time is called `…_time`, for it is one there and no number.
 What a kind is called in SQL says each database's own module.
@@ -90,6 +90,8 @@ def column_name(field: str) -> str:
 
 
 _REVISED = (("revision", Better.GREATER), ("since_time", Better.LESS))
+# A job that starts without its state tells the candle that it begins in once more, of fewer klines.
+_BUILT = (("revision", Better.GREATER), ("klines", Better.GREATER))
 _LEDGER = (("time", Better.GREATER),)  # how far an open gap is, tells the newest
 
 TABLES = (
@@ -103,7 +105,7 @@ TABLES = (
         Span.DAY,
         7,
     ),
-    Table("candles", CANDLES, ("symbol", "interval", "open_time"), "open_time", (("revision", Better.GREATER),)),
+    Table("candles", CANDLES, ("symbol", "interval", "open_time"), "open_time", _BUILT),
     Table("indicators", INDICATORS, ("symbol", "interval", "open_time"), "open_time", _REVISED),
     Table("signals", SIGNALS, ("id", "open_time"), "open_time", _REVISED),
     Table("aggregates", AGGREGATES, ("symbol", "open_time"), "open_time", _REVISED, Span.DAY, 7),

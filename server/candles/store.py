@@ -1,7 +1,7 @@
 """The newest closed candles of every symbol and interval, with their indicators and signals. Pure, columnar and bounded.
 
-A row is known by its keys; where several records claim it, the highest revision counts, then the earliest `since`. The
-order in which records come, and how often, does not matter.
+A row is known by its keys; where several records claim it, the highest revision counts, then the earliest `since`, of
+candles the most klines. The order in which records come, and how often, does not matter.
 
     series  BTCUSDT 1m   |·t-499·|·t-498·| … |··t··|       never changed, only replaced:
                             └──────── joined with what came, sorted, the best of each key, the newest `most` ─► the next one
@@ -23,10 +23,14 @@ SIGNALS_MOST = 100
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a row is known by, and whether an earlier `since` counts."""
+    """What a row is known by, and whether an earlier `since` counts; else more klines do."""
 
     keys: tuple[str, ...]
     has_since: bool
+
+    def ranks(self, rows: Rows) -> tuple[Rows, Rows]:
+        """By what the better one of two is known, the weightiest last."""
+        return -rows["since"] if self.has_since else rows["klines"], rows["revision"]
 
 
 CANDLE_IDENTITY = Identity(("t",), has_since=False)
@@ -39,9 +43,8 @@ def merged(held: Rows, rows: Rows, identity: Identity, most: int) -> Rows:
     both = np.empty(len(held) + len(rows), rows.dtype)
     both[: len(held)], both[len(held) :] = held, rows
     if len(rows) != 1 or (len(held) and held["t"][-1] >= rows["t"][0]):
-        ranks = (-both["since"], both["revision"]) if identity.has_since else (both["revision"],)
         # The last array sorts first: of equal keys the best row comes last.
-        both = both[np.lexsort((*ranks, *(both[name] for name in reversed(identity.keys))))]
+        both = both[np.lexsort((*identity.ranks(both), *(both[name] for name in reversed(identity.keys))))]
         last = np.ones(len(both), bool)
         last[:-1] = np.logical_or.reduce([both[name][1:] != both[name][:-1] for name in identity.keys])
         both = both[last]

@@ -22,12 +22,17 @@ def _items(kind: RecordKind, records: Sequence[Record], decoded: Decoded) -> lis
     if not len(rows):
         return []
     times, revisions = rows["t"].tolist(), rows["revision"].tolist()
-    since = [0] * len(rows) if kind is RecordKind.CANDLES else rows["since"].tolist()
-    details = [""] * len(rows)
+    since, klines, details = [0] * len(rows), [0] * len(rows), [""] * len(rows)
+    if kind is RecordKind.CANDLES:
+        klines = rows["klines"].tolist()
+    else:
+        since = rows["since"].tolist()
     if kind is RecordKind.SIGNALS:
         details = [f"{rule.decode()}:{side.decode()}" for rule, side in zip(rows["rule"].tolist(), rows["side"].tolist(), strict=True)]
-    columns = zip(records, decoded.series, times, revisions, since, details, strict=True)
+    columns = zip(records, decoded.series, times, revisions, since, details, klines, strict=True)
     return [
-        Item(Series(kind, symbol, interval), time_ms, revision, since_ms, record.partition, record.offset, record.value or b"", detail)
-        for record, (symbol, interval), time_ms, revision, since_ms, detail in columns
+        Item(
+            Series(kind, symbol, interval), time_ms, revision, since_ms, record.partition, record.offset, record.value or b"", detail, count
+        )
+        for record, (symbol, interval), time_ms, revision, since_ms, detail, count in columns
     ]

@@ -29,7 +29,8 @@ class Series(NamedTuple):
 class Item(NamedTuple):
     """One record of a series as it was read; `value` is its JSON, passed on as it is.
 
-    Several records may claim one identity (series, time and `detail`): the highest revision counts, then the earliest `since`.
+    Several records may claim one identity (series, time and `detail`): the highest revision counts, then the most
+    klines, then the earliest `since`.
     """
 
     series: Series
@@ -41,11 +42,13 @@ class Item(NamedTuple):
     value: bytes
     detail: str = ""
     """Of a signal its rule and side."""
+    klines: int = 0
+    """Of a candle how many it was built from."""
 
     @property
-    def rank(self) -> tuple[int, int]:
+    def rank(self) -> tuple[int, int, int]:
         """The greatest rank among records of one identity counts."""
-        return self.revision, -self.since_ms
+        return self.revision, self.klines, -self.since_ms
 
     @property
     def identity(self) -> tuple[Series, int, str]:

@@ -34,7 +34,7 @@ class Tail:
         """Not ready: see `begin`."""
         self._bytes_most = bytes_most
         self._topics: dict[str, dict[int, _Partition]] = {}
-        self._ranks: dict[tuple[Series, int, str], tuple[int, int]] = {}
+        self._ranks: dict[tuple[Series, int, str], tuple[int, int, int]] = {}
 
     @property
     def ready(self) -> bool:

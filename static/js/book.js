@@ -4,6 +4,7 @@
  * @typedef {Object} Claim
  * @property {number} [revision]
  * @property {number} [since]
+ * @property {number} [klines] of a candle
  */
 
 /** @template {Claim} T */
@@ -80,8 +81,10 @@ export class Book {
   }
 }
 
-/** @param {Claim} record @param {Claim} held @returns {boolean} the higher revision counts, then the earlier run */
+/** @param {Claim} record @param {Claim} held @returns {boolean} the higher revision counts, then more klines, then the earlier run */
 export function outranks(record, held) {
   const [revision, before] = [record.revision ?? 0, held.revision ?? 0];
-  return revision !== before ? revision > before : (record.since ?? 0) < (held.since ?? 0);
+  const [klines, fewer] = [record.klines ?? 0, held.klines ?? 0];
+  if (revision !== before || klines !== fewer) return revision !== before ? revision > before : klines > fewer;
+  return (record.since ?? 0) < (held.since ?? 0);
 }

@@ -12,6 +12,7 @@
  * @property {boolean} complete
  * @property {boolean} provisional whether it is still in progress
  * @property {number} revision
+ * @property {number} [klines] how many a closed one was built from
  * @property {any} record as it came
  *
  * @typedef {Object} Study
@@ -128,9 +129,9 @@ export class Candles {
 
 /** @param {any} record of the topic @returns {Candle} for drawing; its text has the exact decimals */
 function candleOf(record) {
-  const { t, T, complete, revision } = record;
+  const { t, T, complete, revision, klines } = record;
   const [open, high, low, close, volume] = [record.o, record.h, record.l, record.c, record.v].map(Number);
-  return { t, T, open, high, low, close, volume, complete, provisional: false, revision, record };
+  return { t, T, open, high, low, close, volume, complete, provisional: false, revision, klines, record };
 }
 
 /** @param {Candle[]} candles in order @returns {{from: number, to: number}[]} stretches in which candles are missing */

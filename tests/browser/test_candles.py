@@ -356,7 +356,7 @@ def test_an_interval_is_a_series_of_its_own(server: ServerProcess, candles: Mark
 
 
 def test_candles_are_held_as_the_server_holds_them(server: ServerProcess, open_page: OpenPage) -> None:
-    """The highest revision counts, then the earliest since, in whatever order they come; of many the newest 5,000 stay."""
+    """The highest revision counts, then the earliest since or the most klines, in whatever order; of many the newest 5,000 stay."""
     page = open_page(f"{server.url}/chart?symbol={SYMBOL}").page
     claims = [
         {"t": 60_000, "values": {}, "unready": [], "since": since, "revision": revision}
@@ -368,6 +368,13 @@ def test_candles_are_held_as_the_server_holds_them(server: ServerProcess, open_p
             page, "candles", f"(() => {{ const c = new m.Candles('1m'); c.add('indicators', {text}); return c.studies.records; }})()"
         )
         assert [(study["since"], study["revision"]) for study in held] == [(2, 1)]
+    whole = {"t": 0, "T": 59_999, **dict.fromkeys("ohlcv", "1"), "complete": True, "revision": 0, "klines": 60}
+    for told in ([whole, whole | {"klines": 7}], [whole | {"klines": 7}, whole]):
+        text = orjson.dumps(told).decode()
+        held = module(
+            page, "candles", f"(() => {{ const c = new m.Candles('1m'); c.add('candles', {text}); return c.candles.records; }})()"
+        )
+        assert [candle["record"]["klines"] for candle in held] == [60]
     ends = module(
         page,
         "book",

@@ -26,9 +26,22 @@ def engine(tmp_path: Path) -> Iterator[ClickHouse]:
     started.stop()
 
 
-def candle(open_time_ms: int, close: int = 1, revision: int = 0) -> bytes:
+def candle(open_time_ms: int, close: int = 1, revision: int = 0, klines: int = 60) -> bytes:
     prices = (close, close, close, close, 1, 1, 0, 0)
-    values = ("BTCUSDT", "1m", open_time_ms, open_time_ms + 59_999, *prices, 1, None, -1, 60, True, CandleOrigin.BUILT, revision)
+    values = (
+        "BTCUSDT",
+        "1m",
+        open_time_ms,
+        open_time_ms + 59_999,
+        *prices,
+        1,
+        None,
+        -1,
+        klines,
+        klines == 60,
+        CandleOrigin.BUILT,
+        revision,
+    )
     return encode_event(Candle(*values))
 
 
@@ -49,13 +62,19 @@ def test_times_that_no_retention_fits(engine: ClickHouse, tmp_path: Path) -> Non
 
 
 def test_the_view_shows_one_row_before_any_merge(engine: ClickHouse, tmp_path: Path) -> None:
-    """Revisions that came in batches of their own, the newest first: the table still holds them all, the view the highest alone."""
+    """Revisions that came in batches of their own, the newest first: the table still holds them all, the view the highest alone.
+
+    Of one revision the candle of more klines.
+    """
     made(statements([BY_NAME["candles"]]), engine)
     engine.run("SYSTEM STOP MERGES klinestream.candles")
     for revision in (2, 0, 1):
         feed(engine, BY_NAME["candles"], [candle(NOW_MS, close=revision + 1, revision=revision)], tmp_path / "lines")
     assert engine.rows("SELECT count() AS rows FROM klinestream.candles") == [{"rows": 3}]
     assert [row["revision"] for row in table_rows(engine, BY_NAME["candles"]).values()] == [2]
+    for klines in (60, 7):
+        feed(engine, BY_NAME["candles"], [candle(NOW_MS - 60_000, klines=klines)], tmp_path / "lines")
+    assert sorted(row["klines"] for row in table_rows(engine, BY_NAME["candles"]).values()) == [60, 60]
 
 
 def test_a_text_decides_last(engine: ClickHouse, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from klinestream.market.events import SECOND_MS, Candle, HistoryReason, Kline
 from klinestream.market.intervals import MINUTE_MS
 from klinestream.market.topics import CANDLES, INDICATORS, KLINES, WINDOWS
 from klinestream.market.windows import WindowSettings
-from klinestream.replay.proof.prover import BEFORE, Prover, Stretch
+from klinestream.replay.proof.prover import BEFORE, UNFINISHED, Prover, Stretch
 from klinestream.replay.proof.results import Results, Symbols, compare, distinct, sums
 from klinestream.replay.proof.snapshots import Snapshots
 from klinestream.replay.repairs.candles import Versions, reaches, recomputations, republished
@@ -95,6 +95,19 @@ def test_holes_restarts_refills_repairs_and_corrections_are_equal(tmp_path: Path
     revised = [value for _, _, value in values[WINDOWS.name] if orjson.loads(value)["revision"]]
     assert len(revised) > 200
     assert sum(stretch.topics[WINDOWS.name].equal for stretch in found) == len({value for _, _, value in values[WINDOWS.name]})
+
+
+def test_an_incomplete_candle_beside_the_whole_one_is_no_difference(tmp_path: Path) -> None:
+    """A job that starts without its state, from the middle of a minute, publishes that minute once more, of fewer klines."""
+    klines = market()
+    values, again = published(klines), published(klines[190:])
+    whole = len(values[CANDLES.name])
+    for topic in (CANDLES.name, INDICATORS.name):
+        values[topic] += again[topic]
+    found = proved(archived(tmp_path, values))
+    assert different(found) == []
+    assert sum(stretch.topics[CANDLES.name].equal for stretch in found) == whole
+    assert sum(stretch.topics[CANDLES.name].uncompared.get(UNFINISHED, 0) for stretch in found) >= 2
 
 
 def history_of(symbol: str, reason: HistoryReason, first: int, last: int) -> HistoryTable:

@@ -1,5 +1,6 @@
 """What the store of candles takes, refuses and forgets."""
 
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,19 @@ def test_a_series_in_hand_never_changes() -> None:
     put(store, line(CANDLE, revision=3), line(CANDLE, t=int(str(CANDLE["t"])) + 60_000, T=int(str(CANDLE["T"])) + 60_000))
     assert np.array_equal(rows, before)
     assert store.candles.rows("BTCUSDT", "1m")["revision"].tolist() == [3, 0]
+
+
+def test_of_one_revision_the_candle_of_more_klines_counts() -> None:
+    """A job that starts without its state tells the minute that it begins in once more, of fewer klines; a correction counts more."""
+    whole, part, corrected = orjson.dumps(CANDLE), line(CANDLE, klines=7, complete=False), line(CANDLE, klines=0, revision=3)
+    for lines in permutations([whole, part]):
+        store = CandleStore(10)
+        for each in lines:
+            put(store, each)
+        assert store.candles.rows("BTCUSDT", "1m")["klines"].tolist() == [60]
+    put(store, corrected)
+    put(store, whole)
+    assert store.candles.rows("BTCUSDT", "1m")["revision"].tolist() == [3]
 
 
 def test_only_newer_candles_in_progress_count() -> None:

@@ -66,6 +66,14 @@ def test_a_record_comes_again_only_if_it_counts_more(found: list[tuple[int, int]
         assert revisions[-1:] == [max(r for t, r in found if t == time)] if revisions else time not in dict(found)
 
 
+def test_of_one_revision_the_candle_of_more_klines_comes() -> None:
+    """A candle of fewer klines, which a job told that started within it, takes no whole one's place."""
+    made = session()
+    told = [{"kind": "candles", "symbol": "BTCUSDT", "interval": "1m", "records": [{"t": 1, "klines": count}]} for count in (7, 60, 7)]
+    handed = [record["klines"] for each in told for batch in made.take(update(each)) for record in batch.records]
+    assert handed == [7, 60]
+
+
 def test_the_cursor_is_sent_back() -> None:
     """What messages say of topics and partitions adds up; a first connection has none."""
     made = session()

@@ -29,7 +29,17 @@ def test_of_a_batch_with_faults_the_good_ones_are_items() -> None:
     records = [record(CANDLES.name, n, value) for n, value in enumerate((CANDLE, {"s": "BTCUSDT"}, CANDLE | {"revision": 5}))]
     items = items_of(RecordKind.CANDLES, records, decode([each.value for each in records]), decode)
     series = Series(RecordKind.CANDLES, CANDLE["s"], CANDLE["i"])
-    assert items == [Item(series, CANDLE["t"], n, 0, 3, at, records[at].value or b"") for n, at in ((CANDLE["revision"], 0), (5, 2))]
+    places = (CANDLE["revision"], 0), (5, 2)
+    assert items == [Item(series, CANDLE["t"], n, 0, 3, at, records[at].value or b"", klines=CANDLE["klines"]) for n, at in places]
+
+
+def test_of_one_revision_the_candle_of_more_klines_ranks_higher() -> None:
+    """So one of fewer, which a job told that started within it, is no news where the whole one was told."""
+    decode = partial(decode_candles, now_ms=NOW_MS)
+    changes: tuple[dict[str, Any], ...] = ({"klines": 7}, {}, {"klines": 0, "revision": 3})
+    records = [record(CANDLES.name, n, CANDLE | change) for n, change in enumerate(changes)]
+    part, whole, corrected = items_of(RecordKind.CANDLES, records, decode([each.value for each in records]), decode)
+    assert part.rank < whole.rank < corrected.rank
 
 
 def test_a_signal_is_known_by_its_rule_and_side() -> None:

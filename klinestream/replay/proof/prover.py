@@ -264,17 +264,19 @@ class _Group:
         compared = Compared()
         right = {tuple(key): place for place, key in enumerate(replayed.keys.T.tolist())}
         keep, drop = np.ones(len(live), np.bool_), np.zeros(len(replayed), np.bool_)
-        for row, key in enumerate(live.keys.T.tolist()):
-            place = right.get(tuple(key), -1)
-            if place >= 0 and (live.values[:, row] == replayed.values[:, place]).all():
-                continue
+        places = [right.get(tuple(key), -1) for key in live.keys.T.tolist()]
+        alike = [place >= 0 and bool((live.values[:, row] == replayed.values[:, place]).all()) for row, place in enumerate(places)]
+        # A job that started without its state may have told one of them twice, once of fewer klines: the other one is proved.
+        proved = {place for place, equal in zip(places, alike, strict=True) if equal}
+        for row in np.flatnonzero(~np.array(alike, np.bool_)).tolist():
+            place, key = places[row], live.keys[:, row].tolist()
             incomplete = int(live.values[-1, row]) * SECOND_MS < _LENGTHS[key[INTERVAL]]
             begun = key[TIME] < began.get(symbols.names[key[SYMBOL]], 2**62)
             fewer = incomplete and (place < 0 or live.values[-1, row] < replayed.values[-1, place])
             if begun or fewer:
                 compared.leave(BEGUN if begun else UNFINISHED, 1)
                 keep[row] = False
-                if place >= 0:
+                if place >= 0 and place not in proved:
                     drop[place] = True
         compared.add(compare(CANDLES.name, live.take(keep), replayed.take(~drop), symbols, candle_proof.NAMES))
         return compared

@@ -31,7 +31,7 @@ def version_of(table: Table) -> Version:
 
     >>> from klinestream.market.tables import BY_NAME
     >>> version_of(BY_NAME["candles"])
-    Version(type='UInt64', expression='toUInt64(`revision`)', text='')
+    Version(type='UInt128', expression='bitShiftLeft(toUInt128(`revision`), 64) + toUInt128(`klines`)', text='')
     >>> version_of(BY_NAME["events"])
     Version(type='', expression='', text='detail')
     """
