@@ -1,13 +1,14 @@
 """The laws of the equality proof: what is published is found equal, whatever happened; and no changed bit escapes."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import orjson
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,9 +19,11 @@ from klinestream.market.candle_history import HistoryTable, table_of
 from klinestream.market.candles import CLOSE, LOW
 from klinestream.market.codec import decode_event
 from klinestream.market.events import SECOND_MS, Candle, HistoryReason, Kline
-from klinestream.market.intervals import MINUTE_MS
+from klinestream.market.intervals import DAY_MS, MINUTE_MS
 from klinestream.market.topics import CANDLES, INDICATORS, KLINES, WINDOWS
 from klinestream.market.windows import WindowSettings
+from klinestream.replay.proof import prover as prover_module
+from klinestream.replay.proof.columns import candle_table
 from klinestream.replay.proof.prover import BEFORE, UNFINISHED, Prover, Stretch
 from klinestream.replay.proof.results import Results, Symbols, compare, distinct, sums
 from klinestream.replay.proof.snapshots import Snapshots
@@ -108,6 +111,23 @@ def test_an_incomplete_candle_beside_the_whole_one_is_no_difference(tmp_path: Pa
     assert different(found) == []
     assert sum(stretch.topics[CANDLES.name].equal for stretch in found) == whole
     assert sum(stretch.topics[CANDLES.name].uncompared.get(UNFINISHED, 0) for stretch in found) >= 2
+
+
+def test_a_stretch_reads_the_candles_that_its_runs_still_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one all since the runs began; each further one a day, which the longest candle lasts, however old the runs are."""
+    begun_ms = FIRST_MS - 2 * DAY_MS
+    lasts = range(begun_ms + MINUTE_MS - 1, FIRST_MS, MINUTE_MS)
+    before = table_of([[last + 1 - MINUTE_MS, *4 * ["100"], "1", last, "100", 1, "1", "100"] for last in lasts], MINUTE_MS)
+    files = archived(tmp_path, published(market(("BTCUSDT",)), history=[HistoryTable("BTCUSDT", "1m", HistoryReason.START, before, 1)]))
+    begins: list[int] = []
+
+    def noting(files: Files, wanted: Collection[str], span: tuple[int, int]) -> pa.Table:
+        begins.append(span[0])
+        return candle_table(files, wanted, span)
+
+    monkeypatch.setattr(prover_module, "candle_table", noting)
+    assert different(proved(files)) == []
+    assert begins == [begun_ms, *(FIRST_MS + n * LENGTH_MS - DAY_MS for n in range(1, STRETCHES))]
 
 
 def history_of(symbol: str, reason: HistoryReason, first: int, last: int) -> HistoryTable:

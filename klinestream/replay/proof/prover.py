@@ -249,7 +249,9 @@ class _Group:
         symbols, state = prover.symbols, prover.held
         told, unlike = indicators(prover.files, symbols, self.names, self.span, state.indicators.study.names)
         state.indicators.begin(told)
-        first = min(self.span[0] - max(_LENGTHS), state.indicators.needed_from_ms(self.names), *told.keys[SINCE].tolist())
+        # Runs carry their values on; what a repair published is made again from its since.
+        revised = told.keys[SINCE, told.keys[REVISION] > 0].tolist()
+        first = min(self.span[0] - max(_LENGTHS), state.indicators.needed_from_ms(self.names), *revised)
         table = candle_table(prover.files, self.names, (first, self.span[1]))
         live = built(table, symbols)
         live = live.take(_closing(live, self.span))
