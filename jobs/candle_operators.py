@@ -88,27 +88,36 @@ def slices(table: HistoryTable) -> Iterator[HistoryTable]:
         yield replace(table, table=table.table[:, begin : begin + SLICE])
 
 
+def slice_key(table: HistoryTable, number: int) -> str:
+    """Of a record's slice in the state: the keys of a series ascend as its slices came, and end with its name."""
+    return f"{table.revision:020d}:{number:04d}:{table.interval}:{table.symbol}"
+
+
 class HistoryLine:
-    """Slices of history in line: those of a series in their order, series in the order in which they came."""
+    """Keys of slices of history in line: those of a series in their order, series in the order in which they came.
+
+    What they hold stands in the state until its turn: after a start without one, that is the whole topic.
+    """
 
     def __init__(self) -> None:
-        self._series: dict[tuple[str, str], dict[str, HistoryTable]] = {}
+        self._series: dict[str, dict[str, None]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._series)
 
-    def add(self, key: str, part: HistoryTable) -> None:
+    def add(self, key: str) -> None:
         """Put one in line; keys ascend."""
-        self._series.setdefault((part.symbol, part.interval), {})[key] = part
+        _, _, series = key.split(":", 2)
+        self._series.setdefault(series, {})[key] = None
 
-    def turn(self) -> dict[str, HistoryTable]:
-        """The next one of each of the first series, by key; they are in line no longer."""
-        found: dict[str, HistoryTable] = {}
+    def turn(self) -> list[str]:
+        """The next one of each of the first series; they are in line no longer."""
+        found: list[str] = []
         for series in list(islice(self._series, SERIES_AT_ONCE)):
-            parts = self._series[series]
-            key = next(iter(parts))
-            found[key] = parts.pop(key)
-            if not parts:
+            keys = self._series[series]
+            found.append(key := next(iter(keys)))
+            del keys[key]
+            if not keys:
                 del self._series[series]
         return found
 
@@ -131,7 +140,7 @@ class Candles(KeyedCoProcessFunction):  # type: ignore[misc]  # PyFlink ships no
     State of a shard, by how often it changes: `offsets` and `minutes` with each batch of klines; `longer`, the live runs of an
     interval in `chains`, and a slot of `day` with each closed candle; with history a column's own entries in `chains` and `day`;
     `names` with a new symbol; `backlog` holds history by offset until its turn has come. The engine of a shard stays in memory
-    and writes through: state is read once, after a start.
+    and writes through: state is read once, after a start; but of `backlog` a turn reads what it takes, and only keys are in memory.
     """
 
     def __init__(self, settings: CandleSettings) -> None:
@@ -182,8 +191,9 @@ class Candles(KeyedCoProcessFunction):  # type: ignore[misc]  # PyFlink ships no
             self._wake(shard, context, TURNS_APART_MS)
         for table in parsed.tables:
             for number, part in enumerate(slices(table)):
-                self.backlog.put(f"{table.revision:020d}:{number:04d}", part)
-                self.lines[shard].add(f"{table.revision:020d}:{number:04d}", part)
+                key = slice_key(table, number)
+                self.backlog.put(key, part)
+                self.lines[shard].add(key)
 
     def on_timer(self, timestamp: int, context: KeyedCoProcessFunction.OnTimerContext) -> Iterator[Row]:
         """Take a turn of the history that is in line, and set a timer for the next one."""
@@ -196,10 +206,11 @@ class Candles(KeyedCoProcessFunction):  # type: ignore[misc]  # PyFlink ships no
             self._wake(shard, context, TURNS_APART_MS)
             return
         self.passed_over[shard] = 0
-        turn = line.turn()
-        for key in turn:
+        keys = line.turn()
+        parts = [self.backlog.get(key) for key in keys]
+        for key in keys:
             self.backlog.remove(key)
-        yield from self._results(engine, engine.take(turn.values()), now_ms)
+        yield from self._results(engine, engine.take(parts), now_ms)
         if line:
             self._wake(shard, context, max(TURNS_APART_MS, int(_LIVE_SHARE * 1000 * (time.monotonic() - began_s))))
 
@@ -237,8 +248,8 @@ class Candles(KeyedCoProcessFunction):  # type: ignore[misc]  # PyFlink ships no
         state = CandleState(self.names.value(), self.minutes.value(), self.longer.value(), chains, self.day)
         self.engines[shard] = CandleEngine(self.settings, state)
         self.lines[shard] = HistoryLine()
-        for key, part in sorted(self.backlog.items()):
-            self.lines[shard].add(key, part)
+        for key in sorted(self.backlog.keys()):
+            self.lines[shard].add(key)
         return self.engines[shard]
 
     def _save(self, engine: CandleEngine, step: CandleStep) -> None:

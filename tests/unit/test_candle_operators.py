@@ -1,13 +1,14 @@
 """The candles job's operator without Flink: history in line gets its turn, whatever became of the timers."""
 
-from collections.abc import Iterator
+import pickle
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from jobs.candle_operators import SLICE, Candles, ParsedHistory
+from jobs.candle_operators import SERIES_AT_ONCE, SLICE, Candles, ParsedHistory
 from jobs.operators import Parsed
 from klinestream.market.batch import from_klines
 from klinestream.market.candle_history import HistoryTable, table_of
@@ -38,7 +39,17 @@ class Value:
 
 
 class Map(dict[Any, Any]):
-    """A Flink map state."""
+    """A Flink map state, which counts what is read of it."""
+
+    reads = 0
+
+    def get(self, key: Any) -> Any:  # type: ignore[override]  # as Flink's, without a default
+        self.reads += 1
+        return super().get(key)
+
+    def items(self) -> Any:
+        self.reads += len(self)
+        return super().items()
 
     def put(self, key: Any, value: Any) -> None:
         self[key] = value
@@ -80,12 +91,13 @@ class Task:
         )
         list(self.operator.process_element1((SHARD, Parsed(batch, np.array([second]), [], second, second)), self.context))
 
-    def history(self) -> None:
-        """A record of so many candles of a minute."""
+    def history(self, symbols: Sequence[str] = ("BTCUSDT",)) -> None:
+        """A record each of so many candles of a minute."""
         seconds = range(START_MS - MINUTES * MINUTE_MS, START_MS, SECOND_MS)
         found = rows([kline("BTCUSDT", open_time_ms=ms, close_time_ms=ms + 999) for ms in seconds], MINUTE_MS)
-        table = HistoryTable("BTCUSDT", "1m", HistoryReason.START, table_of(found, MINUTE_MS), 1)
-        list(self.operator.process_element2((SHARD, ParsedHistory([table], [], 0, 0)), self.context))
+        table = table_of(found, MINUTE_MS)
+        tables = [HistoryTable(symbol, "1m", HistoryReason.START, table, number + 1) for number, symbol in enumerate(symbols)]
+        list(self.operator.process_element2((SHARD, ParsedHistory(tables, [], 0, len(symbols) - 1)), self.context))
 
     def fire(self) -> int:
         """Let the first timer fire; returns how many candles came."""
@@ -123,6 +135,25 @@ def test_what_waits_is_woken_after_a_timer_was_lost(told: list[int]) -> None:
     assert len(task.timers) == 1
     assert [task.fire(), task.fire()] == told[1:]
     assert task.timers == []
+
+
+def test_what_waits_stands_in_the_state_alone() -> None:
+    """Memory holds its keys, after a start too, and each turn reads what it takes: the topic may be far larger than the memory."""
+    task = Task()
+    symbols = [f"S{number}USDT" for number in range(SERIES_AT_ONCE + 6)]
+    task.history(symbols)
+    backlog = task.states["backlog"]
+    task.timers.clear()
+    task.start()
+    task.kline(0)
+    assert len(backlog) == 3 * len(symbols)
+    assert backlog.reads == 0
+    assert len(pickle.dumps(task.operator.lines[SHARD])) < 200 * len(backlog)
+    assert task.fire() == SLICE * SERIES_AT_ONCE
+    assert backlog.reads == SERIES_AT_ONCE
+    while task.timers:
+        task.fire()
+    assert (len(backlog), backlog.reads) == (0, 3 * len(symbols))
 
 
 def test_a_timer_that_comes_after_all_makes_no_second_line_of_turns(told: list[int]) -> None:
