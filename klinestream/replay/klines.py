@@ -44,6 +44,8 @@ from klinestream.replay.kline_columns import (
 
 IMPORTED = "imported"
 """Folder, below the archive's root, of klines that did not come through the feed."""
+EVER_MS = 36_500 * DAY_MS
+"""However late: repairs may come weeks after their time."""
 _ANY = "*"
 _MARKET = (SYMBOL, OPENED, CLOSED, *PRICES, *VOLUMES, TRADES, ORIGIN)
 _OWN = (OFFSET, TIMESTAMP, PUBLISHED)
@@ -76,15 +78,17 @@ class KlineArchive:
     """Or the one of the repairs."""
     with_ids: bool = True
     """Whether trade ids, source and proof are wanted: columns that only the feed's own proof needs."""
+    late_ms: int = DAY_MS
+    """So long after their time klines are looked for: a file's day is that of publishing."""
     left: Left = field(default_factory=Left)
     _imported_dates: list[str] | None = None
 
     def files_of(self, symbols: Collection[str], from_ms: int, to_ms: int) -> list["KlineFile"]:
         """The files that hold klines of these symbols with open times from `from_ms` to before `to_ms`, in order of partition and offset.
 
-        They are looked for in the days of the span and the day after, since a file's day is that of publishing.
+        They are looked for in the days of the span and up to `late_ms` after, since a file's day is that of publishing.
         """
-        last = date_of(to_ms + DAY_MS)
+        last = date_of(to_ms + self.late_ms)
         spans = current(span for date in self._dates(date_of(from_ms), last) for span in self.files.spans(self.topic.name, date))
         partitions = self._partitions()
         by_partition: dict[int, set[str]] = {}

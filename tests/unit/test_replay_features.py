@@ -28,12 +28,13 @@ from klinestream.market.topics import CANDLE_HISTORY, KLINE_REPAIRS, PUBLISHED_H
 from klinestream.market.windows import WindowEngine, WindowSettings
 from klinestream.replay.features import reading
 from klinestream.replay.features import run as runs
+from klinestream.replay.features.candle_rows import history_of
 from klinestream.replay.features.feed import Feed
 from klinestream.replay.features.run import Request
 from klinestream.replay.klines import KlineArchive
 from klinestream.replay.repairs.windows import recomputations, republished
 from klinestream.runtime.kafka import Record
-from tests.archived import LATE_MS, archive, bring, put
+from tests.archived import LATE_MS, archive, bring, put, record
 from tests.candles import rows
 from tests.klines import START_MS, kline
 
@@ -257,6 +258,27 @@ def test_final_windows_are_the_topics_highest_revisions(tmp_path: Path) -> None:
         reading.windows(tmp_path / "out").filter(pl.col("symbol") == "ETHUSDT", pl.col("open_time_ms") == FROM + 230 * SECOND_MS).collect()
     )
     assert filled["minute_klines"].to_list() == [51]
+
+
+def test_what_came_weeks_later_counts_as_of_final(tmp_path: Path) -> None:
+    """Repairs and corrections of the span, whenever they were published; and none of it as of live."""
+    whole, weeks_later = feed(), TO + 21 * DAY_MS
+    hole = [one for one in repairs() if one.symbol == "ETHUSDT"]
+    for folder in (tmp_path / "before", tmp_path / "after"):
+        archive(Files(str(folder / "archive")), whole)
+    files = Files(str(tmp_path / "after" / "archive"))
+    put(files, [record(one, offset, weeks_later, KLINE_REPAIRS) for offset, one in enumerate(hole)])
+    put(files, [history("BTCUSDT", FROM + 2 * MINUTE_MS, 1, HistoryReason.CORRECTION, (weeks_later, 0))])
+    put(files, [history("ETHUSDT", weeks_later - 9 * MINUTE_MS, 9, HistoryReason.START, (weeks_later, 0))])
+    assert [told.history.symbol for told in history_of(files, SYMBOLS, FROM, TO, live=False)] == ["BTCUSDT"]
+    runs.features(request(tmp_path / "after", "final"), 1)
+    assert sum(row[-1] > 0 for row in read(tmp_path / "after").values()) == 80
+    corrected = reading.candles(tmp_path / "after" / "out", "1m").filter(pl.col("revision") > 0).collect()
+    assert (corrected["symbol"].to_list(), corrected["open_time_ms"].to_list()) == (["BTCUSDT"], [FROM + 2 * MINUTE_MS])
+    runs.features(request(tmp_path / "after", out=str(tmp_path / "live" / "out")), 1)
+    runs.features(request(tmp_path / "before", out=str(tmp_path / "once" / "out")), 1)
+    assert read(tmp_path / "live") == read(tmp_path / "once")
+    assert candle_rows(tmp_path / "live") == candle_rows(tmp_path / "once")
 
 
 def test_imported_klines_come_before_the_feed_and_fill_it_as_of_final(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from klinestream.market.events import HistoryReason
 from klinestream.market.intervals import DAY_MS, INTERVALS
 from klinestream.market.partitions import partition_of
 from klinestream.market.topics import CANDLE_HISTORY, PUBLISHED_HEADER
+from klinestream.replay.klines import EVER_MS
 
 Array = npt.NDArray[Any]
 
@@ -63,10 +64,13 @@ class Told:
 
 
 def history_of(files: Files, symbols: Sequence[str], from_ms: int, to_ms: int, *, live: bool) -> list[Told]:
-    """The exchange's own candles that were published in a span, from the day before it on, in the order in which they count."""
+    """The exchange's own candles that were published in a span, from the day before it on, in the order in which they count.
+
+    As of final those that were published later, too, but none of after the span: they would wait for ever.
+    """
     partitions = {partition_of(symbol, CANDLE_HISTORY.partitions) for symbol in symbols}
     wanted = {symbol.encode() for symbol in symbols}
-    first, last = date_of(max(0, from_ms - DAY_MS)), date_of(to_ms + DAY_MS)
+    first, last = date_of(max(0, from_ms - DAY_MS)), date_of(to_ms + (DAY_MS if live else EVER_MS))
     dates = [date for date in files.dates(CANDLE_HISTORY.name) if first <= date <= last]
     spans = current(span for date in dates for span in files.spans(CANDLE_HISTORY.name, date))
     found: list[Told] = []
@@ -77,7 +81,8 @@ def history_of(files: Files, symbols: Sequence[str], from_ms: int, to_ms: int, *
             if record.key in wanted:
                 published = next((int(value or 0) for name, value in record.headers if name == PUBLISHED_HEADER), record.timestamp_ms)
                 found += _told(record.value or b"", record.offset, published, live=live)
-    return sorted(found, key=lambda told: (told.counts_ms, told.history.revision))
+    counting = [told for told in found if live or told.history.table[BEGAN, -1] < to_ms]
+    return sorted(counting, key=lambda told: (told.counts_ms, told.history.revision))
 
 
 def _told(value: bytes, offset: int, published_ms: int, *, live: bool) -> list[Told]:

@@ -18,7 +18,7 @@ from klinestream.market.windows import WindowSettings
 from klinestream.replay.features.feed import MINUTE_S, Bools, Minutes
 from klinestream.replay.features.window_rows import WindowTable
 from klinestream.replay.kline_columns import ArchivedKlines, counting, filled, joined
-from klinestream.replay.klines import KlineArchive
+from klinestream.replay.klines import EVER_MS, KlineArchive
 from klinestream.replay.repairs.index import Cluster, RepairIndex
 from klinestream.replay.repairs.window_topics import passes
 from klinestream.replay.repairs.windows import Recomputation, recomputations, republished, warm_up_ms
@@ -74,7 +74,7 @@ class Overlay:
 def overlay(files: Files, symbols: Sequence[str], from_ms: int, to_ms: int, settings: WindowSettings) -> Overlay:
     """What the repairs of a span change, whose seconds count from `from_ms` to before `to_ms`. Raises ArchiveError."""
     found, names = Overlay(), tuple(symbols)
-    repairs = joined(list(KlineArchive(files, KLINE_REPAIRS, with_ids=False).read(names, from_ms, to_ms)), names)
+    repairs = joined(list(KlineArchive(files, KLINE_REPAIRS, with_ids=False, late_ms=EVER_MS).read(names, from_ms, to_ms)), names)
     if not len(repairs):
         return found
     repairs = repairs.take(np.lexsort((repairs.offsets, repairs.codes)))
