@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from klinestream.archive.files import Files
+from klinestream.archive.files import Files, day_before
 from klinestream.market.candle_engine import CandleSettings
 from klinestream.market.candle_history import HistoryTable, table_of
 from klinestream.market.candles import CLOSE, LOW
 from klinestream.market.codec import decode_event
 from klinestream.market.events import SECOND_MS, Candle, HistoryReason, Kline
 from klinestream.market.intervals import DAY_MS, MINUTE_MS
-from klinestream.market.topics import CANDLES, INDICATORS, KLINES, WINDOWS
+from klinestream.market.topics import CANDLES, INDICATORS, KLINE_REPAIRS, KLINES, WINDOWS
 from klinestream.market.windows import WindowSettings
 from klinestream.replay.proof import prover as prover_module
 from klinestream.replay.proof.columns import candle_table
@@ -30,7 +30,7 @@ from klinestream.replay.proof.snapshots import Snapshots
 from klinestream.replay.repairs.candles import Versions, reaches, recomputations, republished
 from tests.candles import rows
 from tests.klines import START_MS, kline
-from tests.published import archived, published
+from tests.published import DATE, archived, published
 
 FIRST_MS = START_MS - START_MS % MINUTE_MS + MINUTE_MS
 SETTINGS = CandleSettings()
@@ -128,6 +128,17 @@ def test_a_stretch_reads_the_candles_that_its_runs_still_need(tmp_path: Path, mo
     monkeypatch.setattr(prover_module, "candle_table", noting)
     assert different(proved(files)) == []
     assert begins == [begun_ms, *(FIRST_MS + n * LENGTH_MS - DAY_MS for n in range(1, STRETCHES))]
+
+
+def test_klines_and_repairs_are_looked_for_as_long_as_results(tmp_path: Path) -> None:
+    """Those that were published two days later: their windows are found, so they must be, too."""
+    feed, missing = hole(market(), "BTCUSDT", 130, 160)
+    files = archived(tmp_path, published(feed, late=missing))
+    for topic in (KLINES.name, KLINE_REPAIRS.name):
+        (tmp_path / topic / f"date={DATE}").rename(tmp_path / topic / f"date={day_before(DATE, -2)}")
+    found = proved(files)
+    assert different(found) == []
+    assert sum(stretch.equal for stretch in found) > 0
 
 
 def history_of(symbol: str, reason: HistoryReason, first: int, last: int) -> HistoryTable:

@@ -31,7 +31,7 @@ from klinestream.replay.klines import KlineArchive
 from klinestream.replay.proof import candles as candle_proof
 from klinestream.replay.proof import windows as window_proof
 from klinestream.replay.proof.candles import CandleReplay, Chosen, IndicatorReplay
-from klinestream.replay.proof.columns import built, candle_table, indicators, names, windows
+from klinestream.replay.proof.columns import LATE_MS, built, candle_table, indicators, names, windows
 from klinestream.replay.proof.results import INTERVAL, REVISION, SINCE, SYMBOL, TIME, Bools, Compared, Results, Symbols, compare, expected
 from klinestream.replay.proof.windows import Repairs, WindowReplay
 
@@ -139,7 +139,7 @@ class Prover:
 
     def feed(self, symbols: Iterable[str], span: Span) -> tuple[KlineBatch, dict[str, int]]:
         """The klines of a stretch that count; and of each symbol the first one after it, if it comes soon."""
-        parts = list(KlineArchive(self.files).read(frozenset(symbols), span[0], span[1] + _MARGIN_MS))
+        parts = list(KlineArchive(self.files, late_ms=LATE_MS).read(frozenset(symbols), span[0], span[1] + _MARGIN_MS))
         klines = joined(parts)
         klines = klines.take(counting(klines))
         after = klines.take(klines.open_times >= span[1])
@@ -231,7 +231,7 @@ class _Group:
         reach = window_proof.reach_ms(prover.windows)
         touched = {symbols.names[number] for number in live.keys[SYMBOL].tolist()}
         first = min([self.span[0], *live.keys[SINCE].tolist()]) - reach
-        late = joined(list(KlineArchive(prover.files, KLINE_REPAIRS).read(self.names, first, self.span[1])))
+        late = joined(list(KlineArchive(prover.files, KLINE_REPAIRS, late_ms=LATE_MS).read(self.names, first, self.span[1])))
         recent = late.take(late.open_times >= self.span[0] - reach)
         touched |= {recent.names[code] for code in np.unique(recent.codes).tolist()}
         if not touched:
