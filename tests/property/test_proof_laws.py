@@ -23,6 +23,7 @@ from klinestream.market.intervals import DAY_MS, MINUTE_MS
 from klinestream.market.topics import CANDLES, INDICATORS, KLINE_REPAIRS, KLINES, WINDOWS
 from klinestream.market.windows import WindowSettings
 from klinestream.replay.proof import prover as prover_module
+from klinestream.replay.proof import snapshots as snapshot_module
 from klinestream.replay.proof.columns import candle_table
 from klinestream.replay.proof.prover import BEFORE, UNFINISHED, Prover, Stretch
 from klinestream.replay.proof.results import Results, Symbols, compare, distinct, sums
@@ -204,6 +205,28 @@ def test_a_run_from_before_the_archive_is_said_to_be_uncompared(tmp_path: Path) 
     found = proved(archived(tmp_path, {**values, KLINES.name: later}), first=1)
     assert sum(stretch.topics[WINDOWS.name].uncompared.get(BEFORE, 0) for stretch in found) > 0
     assert sum(stretch.topics[WINDOWS.name].different for stretch in found) == 0
+
+
+def test_a_run_that_the_job_ended_is_forgotten_though_its_candles_go_on(tmp_path: Path) -> None:
+    """A day after the job told the last of it, from a snapshot too; one that was saved without that is as good as told until then."""
+    klines = market(("BTCUSDT",))
+    values, ended, anew = published(klines), published(klines[:120]), published(klines[95:])
+    for topic in (CANDLES.name, INDICATORS.name):
+        values[topic] = ended[topic] + anew[topic]
+    files = archived(tmp_path, values)
+    prover = Prover(files, WindowSettings(), SETTINGS)
+    assert different(proved(files, prover)) == []
+    later_ms, begun = FIRST_MS + DAY_MS + 5 * MINUTE_MS + SECOND_MS, {FIRST_MS, FIRST_MS + 2 * MINUTE_MS}
+    arrays = snapshot_module._arrays(prover.held)
+    del arrays["run_told"]
+    of_old = snapshot_module._state(arrays, (WindowSettings(), SETTINGS), prover.symbols)
+    snapshots(files).save(FIRST_MS, prover.held, 10)
+    loaded = snapshots(files).load(FIRST_MS, prover.symbols)
+    assert loaded is not None
+    for state, left in ((prover.held, begun - {FIRST_MS}), (loaded, begun - {FIRST_MS}), (of_old, begun)):
+        assert {since for _, interval, since in state.indicators.runs if not interval} == begun
+        state.indicators.prune(later_ms)
+        assert {since for _, interval, since in state.indicators.runs if not interval} == left
 
 
 def snapshots(files: Files) -> Snapshots:

@@ -86,6 +86,14 @@ class Run:
     last: int
     """Open time of the newest candle that was taken; `since` less one interval before the first."""
     values: Floats
+    told: int
+    """Open time of the newest candle of which it was published: a job that starts without its state ends its runs."""
+
+    @classmethod
+    def begun(cls, since: int, interval: int, study: Study) -> "Run":
+        """Before its first candle."""
+        before = since - int(LENGTHS[interval])
+        return cls(before, study.init(1)[:, 0], before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +144,18 @@ class IndicatorReplay:
         self.fields = indicator_fields(self.study.names)
 
     def begin(self, published: Results) -> None:
-        """Begin the runs that were published and aren't known."""
-        for symbol, interval, _, since, revision in np.unique(published.keys[[SYMBOL, INTERVAL, TIME, SINCE, REVISION]], axis=1).T.tolist():
+        """Begin the runs that were published and aren't known, and note of all how far they were."""
+        for symbol, interval, time, since, revision in np.unique(
+            published.keys[[SYMBOL, INTERVAL, TIME, SINCE, REVISION]], axis=1
+        ).T.tolist():
             if not revision:
-                run = Run(since - int(LENGTHS[interval]), self.study.init(1)[:, 0])
-                self.runs.setdefault((self.symbols.names[symbol], interval, since), run)
+                key = self.symbols.names[symbol], interval, since
+                run = self.runs.setdefault(key, Run.begun(since, interval, self.study))
+                run.told = max(run.told, time)
 
     def lacking(self, symbol: str, interval: int, opened: int) -> None:
         """A whole candle of which nothing was published: it would have had indicators, if only of a run of its own."""
-        self.runs.setdefault((symbol, interval, opened), Run(opened - int(LENGTHS[interval]), self.study.init(1)[:, 0]))
+        self.runs.setdefault((symbol, interval, opened), Run.begun(opened, interval, self.study))
 
     def needed_from_ms(self, symbols: Iterable[str]) -> int:
         """Open time of the first candle that a run of theirs needs."""
@@ -188,8 +199,8 @@ class IndicatorReplay:
         return Results.joined(parts, self.fields)
 
     def prune(self, before_ms: int) -> None:
-        """Forget runs that have ended long ago: nothing that follows continues them."""
-        for key in [key for key, run in self.runs.items() if run.last + 3 * int(LENGTHS[key[1]]) + 86_400_000 < before_ms]:
+        """Forget runs of which nothing was published for long. One that goes on after all begins anew, at its `since`."""
+        for key in [key for key, run in self.runs.items() if run.told + 3 * int(LENGTHS[key[1]]) + 86_400_000 < before_ms]:
             del self.runs[key]
 
 

@@ -108,6 +108,7 @@ def _arrays(state: State) -> Arrays:
         "minute_table": builder.minutes.table,
         "longer": builder.longer,
         "run_last": np.array([run.last for run in indicators.values()], np.int64),
+        "run_told": np.array([run.told for run in indicators.values()], np.int64),
         "run_values": np.stack([run.values for run in indicators.values()], axis=1) if indicators else rows,
         "names": _text({"windows": runs, "candles": list(state.candles.columns), "began": state.candles.began, "runs": list(indicators)}),
     }
@@ -121,9 +122,11 @@ def _state(arrays: Arrays, settings: tuple[WindowSettings, CandleSettings], symb
     state = WindowState(windows.computed, *(arrays[f"window_{name}"] for name in _WINDOWS))
     of = {name: place for place, name in enumerate(names["candles"])}
     minutes = Minutes(arrays["minute_newest"], arrays["minute_table"])
+    told = arrays.get("run_told", arrays["run_last"])  # older ones have none
+    rows = zip(names["runs"], arrays["run_last"], arrays["run_values"].T, told, strict=True)
     runs = {
-        (str(symbol), int(interval), int(since)): Run(int(last), values.copy())
-        for (symbol, interval, since), last, values in zip(names["runs"], arrays["run_last"], arrays["run_values"].T, strict=True)
+        (str(symbol), int(interval), int(since)): Run(int(last), values.copy(), int(until))
+        for (symbol, interval, since), last, values, until in rows
     }
     return State(
         WindowReplay(windows, symbols, state, Names(columns)),
