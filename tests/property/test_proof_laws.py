@@ -116,7 +116,7 @@ def test_an_incomplete_candle_beside_the_whole_one_is_no_difference(tmp_path: Pa
 
 def test_a_stretch_reads_the_candles_that_its_runs_still_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one all since the runs began; each further one a day, which the longest candle lasts, however old the runs are."""
-    begun_ms = FIRST_MS - 2 * DAY_MS
+    begun_ms = FIRST_MS - DAY_MS - 10 * MINUTE_MS
     lasts = range(begun_ms + MINUTE_MS - 1, FIRST_MS, MINUTE_MS)
     before = table_of([[last + 1 - MINUTE_MS, *4 * ["100"], "1", last, "100", 1, "1", "100"] for last in lasts], MINUTE_MS)
     files = archived(tmp_path, published(market(("BTCUSDT",)), history=[HistoryTable("BTCUSDT", "1m", HistoryReason.START, before, 1)]))
