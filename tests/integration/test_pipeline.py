@@ -13,7 +13,7 @@ from tests.topics import Topic, windows_by_identity
 from tests.whole_stack import TestStack
 
 FRAMES = Path(__file__).parents[3] / "shared" / "data" / "binance-spot-2024-08-09"
-SPEED = 20
+SPEED = 30
 RECORDED_S = 650
 LEAD_S = 40  # until the producer has connected, on a busy machine too
 PATIENT_S = 600.0  # with silence: there is nothing to hear until the recording begins, and a producer about to reconnect misses that
@@ -22,7 +22,7 @@ SYMBOLS = {"BTCUSDT", "ETHUSDT"}
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestStack]:
-    """A stack whose exchange serves the recorded frames, twenty times as fast, so that they end now."""
+    """A stack whose exchange serves the recorded frames, thirty times as fast, so that they end now."""
     if not FRAMES.is_dir():
         pytest.skip(f"no recorded frames at {FRAMES.name}: the same check runs on the seeded market in test_stack_up.py")
     standin = {"frames": str(FRAMES), "speed": SPEED, "lead_s": LEAD_S, "ago_s": RECORDED_S}

@@ -33,7 +33,7 @@ from tests.replay_proof import prove_replay
 from tests.whole_stack import TestStack
 
 _UP_S = 180
-CHAOS_S = 120.0
+CHAOS_S = 100.0
 
 
 @pytest.fixture(scope="module")
