@@ -8,12 +8,13 @@ import hashlib
 import os
 import shutil
 import sys
+import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 
 import requests
 from jgo.config import GlobalSettings
@@ -30,6 +31,8 @@ CONNECTOR = "flink-sql-connector-kafka"
 _PARALLEL_DOWNLOADS = 8
 _TIMEOUT_S = 60
 _TELL_EVERY = 10
+_REMOVED_S = 0.05  # a thread that is cut off makes its folder and opens its connection in less
+_REMOVALS_MOST = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +111,22 @@ def _scratch(place: Path) -> Iterator[Path]:
     """A folder for what is half there, on the file system where it will lie; whoever writes there still when this ends is cut off."""
     try:
         place.mkdir(parents=True, exist_ok=True)
-        scratch = TemporaryDirectory(prefix=".klinestream-", dir=place, ignore_cleanup_errors=True)
+        scratch = Path(mkdtemp(prefix=".klinestream-", dir=place))
     except OSError as error:
         raise StackError(f"expected to write to {place}: {error}; make room or permission, then run it again") from None
-    with scratch as name:
-        yield Path(name)
+    try:
+        yield scratch
+    finally:
+        _remove(scratch)
+
+
+def _remove(scratch: Path) -> None:
+    """Remove a folder in which somebody may still make another one: until none comes back."""
+    for _ in range(_REMOVALS_MOST):
+        shutil.rmtree(scratch, ignore_errors=True)
+        time.sleep(_REMOVED_S)
+        if not scratch.exists():
+            return
 
 
 def _provide(jar: Jar, folder: Path, scratch: Path) -> None:
